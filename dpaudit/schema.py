@@ -61,6 +61,15 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
         raise UsageError(place, error.expected, error.got, error.remedy) from error
 
 
+def field_of(cls: type[Any], key: str, data: dict[str, Any], *, file: str) -> Any:
+    """The value of one field of the dataclass `cls` in the mapping `data`. Raises UsageError as `build`
+    does.
+    """
+    if key not in data:
+        raise UsageError(f"{file}: {key}", "a value", "no value", "add the key")
+    return convert(_hints(cast(Any, cls))[key], data[key], file=file, key=key)
+
+
 def _meant(name: str, key: str, cls: Any) -> str:
     """What an unknown key may have been meant for: a key beside it, or one further in."""
     if near := difflib.get_close_matches(name, [f.name for f in fields(cls)], n=1):

@@ -34,6 +34,7 @@ from dpaudit.findings.extraction import (
     TallyOfKind,
     UnitTally,
 )
+from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judge_tries import JudgeTries, JudgeTry
 from dpaudit.findings.judgement import (
     Accuracy,
@@ -496,6 +497,16 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
     ).write(run_dir, "judge/tries.json")
     found.write(run_dir, "judge/summary.json", ["plan.json"])
     write_sealed_lines(run_dir, "judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
+
+
+def people(run_dir: RunDir, kappa: float | None = 0.62) -> None:
+    """What `judge validate --human` leaves."""
+    limits = (None, None) if kappa is None else (0.41, 0.83)
+    counts = {"arm": {"arm": 12, "against": 2, "tie": 1}, "against": {"arm": 1, "against": 4, "tie": 0}}
+    counts["tie"] = {"arm": 1, "against": 0, "tie": 3}
+    shares = (19 / 24, 0.58, 0.92)
+    found = HumanAgreement("likelihood", kappa, *limits, *shares, 24, 22, 100, 1, True, counts)
+    found.write(run_dir, "judge/human.json", ["judge/summary.json"])
 
 
 def corpus(run_dir: RunDir) -> None:

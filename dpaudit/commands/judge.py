@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 UNFIT = 4  # the exit code for a judge that failed its controls
 OUT = Path("judged")  # folder of the result of two files
-FEW = 30  # prompts below which a win rate tells little
 judge_app = typer.Typer(
     help="Compare the arms' answers in pairs, or two files of answers.\n\nOf a run, each arm's answers are "
     "compared with those of others. With --answers FILE --against FILE: two files by anybody, without a run. "
@@ -213,20 +212,17 @@ def _request(asked: Asked, compared: Compared) -> "Request":
 
 def _show_files(result: "Result", out: Path, as_json: bool, asked_now: int = 0) -> NoReturn:
     """Prints what the judge says of two files, and ends with the exit code of its fitness."""
-    judgement, few = result.judgement, {}
-    if judgement.fit and result.prompts < FEW:
-        few = {"note": f"fewer than {FEW} distinct prompts ({result.prompts}): the win rate tells little"}
+    judgement = result.judgement
     told = judged.of(judgement, asked_now)
     if judgement.fit:
         pair = judgement.pairs[0]
         bounds = {"unscored_all_lost": pair.win_rate_worst, "unscored_all_won": pair.win_rate_best}
-        told |= {"distinct_prompts": result.prompts} | (bounds if pair.unscored else {}) | few
+        told |= {"distinct_prompts": result.prompts} | (bounds if pair.unscored else {})
         told |= judged.cut(result.cut)
     written = {"written": f"{out}/"}
     whole = {
         **judgement.to_json(),
         "distinct_prompts": result.prompts,
-        **few,
         **written,
         "asked_now": asked_now,
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dpaudit.commands import outcomes
 from dpaudit.commands.states import Row
+from dpaudit.findings.counted import many
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judge_tries import JudgeTry
 from dpaudit.findings.judgement import Asked, Judgement, Passport
@@ -112,7 +113,7 @@ def _in_words(found: Passport) -> Row:
         "accuracy": None,
         "first": _share(found.first, "of verdicts for one answer are for the one shown first (fair: half)"),
         "longer": _share(found.longer, "of verdicts where length alone differs are for the longer answer"),
-        "unscored_share": _share(found.unscored_share, f"of {found.comparisons} comparisons"),
+        "unscored_share": _share(found.unscored_share, f"of {many(found.comparisons, 'comparison')}"),
     }
     if accuracy is not None:
         limits = f"[{show(accuracy.lower, 'percent_down')}, {show(accuracy.upper, 'percent_up')}]"
@@ -189,7 +190,7 @@ def people(found: HumanAgreement | None, sides: tuple[str, str] | None = None) -
             "the judge gave one and the same verdict to everything that people saw: kappa is then 0, "
             "whatever they said"
         )
-    told["people_saw"] = f"{found.prompts} of {found.judged} judged prompts"
+    told["people_saw"] = f"{found.prompts} of {many(found.judged, 'judged prompt')}"
     named = dict(zip(("arm", "against"), sides, strict=True)) if sides else {}
     told["people_counts"] = [
         {"people said": named.get(one, one)}
@@ -205,6 +206,6 @@ def in_force(run_dir: RunDir, settings: Judging) -> Row:
     against = ", ".join(settings.against)
     of = f" of {Path(settings.criteria).name}" if settings.criteria else ""
     return {
-        "in_force": f"rubric {settings.rubric}, at most {settings.prompts} prompts{of}, against {against}: "
-        f"set on {last.date}, and so until others are typed"
+        "in_force": f"rubric {settings.rubric}, at most {many(settings.prompts, 'prompt')}{of}, "
+        f"against {against}: set on {last.date}, and so until others are typed"
     }

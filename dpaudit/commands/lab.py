@@ -238,13 +238,15 @@ def report_html(asked: Page) -> None:
 
 
 def _write_page(asked: Page) -> None:
-    from dpaudit.stages import report, report_public
+    from dpaudit.stages import report
 
     run_dir, plan = states.opened(asked.run, asked.runs)
     if asked.public:
+        from dpaudit.stages import report_public
+
         place, edition = report_public.run(run_dir, plan)
         values = {**release.rows(map(asdict, edition.release)), "edition": edition.edition}
-        show_of_run(run_dir, plan, {**values, "page": str(place)}, asked.as_json)
+        show_of_run(run_dir, plan, {**values, "page": str(place)}, asked.as_json, report_public.PAGE)
         return
     page = report.run(run_dir, plan, Progress())
-    show_of_run(run_dir, plan, {**release.lines(run_dir), "page": str(page)}, asked.as_json)
+    show_of_run(run_dir, plan, {**release.lines(run_dir), "page": str(page)}, asked.as_json, report.PAGE)

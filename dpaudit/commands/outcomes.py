@@ -8,6 +8,7 @@ from dpaudit.commands.states import Row, Rows, is_current
 from dpaudit.findings import audits
 from dpaudit.findings.answers import Answered, Before, Side
 from dpaudit.findings.audits import Audit
+from dpaudit.findings.counted import many
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.inside import Inside
@@ -307,7 +308,7 @@ def people(found: HumanAgreement | None) -> Row:
     if found.kappa is None:
         words["kappa_note"] = "no kappa: one and the same verdict was given to everything"
     if found.is_few:
-        words["note"] = f"too few: {found.prompts} prompts; below 30 kappa tells little"
+        words["note"] = f"too few: {many(found.prompts, 'prompt')}; below 30 kappa tells little"
     return {"people": [{key: value for key, value in told.items() if key != "counts"}], **words} | {
         "people_counts": [{"people": said, **of} for said, of in told["counts"].items()]
     }

@@ -13,6 +13,7 @@ from dpaudit import terminal
 from dpaudit.commands import options, output, states
 from dpaudit.commands.lab import report_app
 from dpaudit.errors import UsageError
+from dpaudit.findings.counted import many
 from dpaudit.page import tables
 from dpaudit.page.formats import ABSENT, show
 from dpaudit.storage import run_store, whole_files
@@ -192,8 +193,9 @@ def _told(values: dict[str, Any], found: Any) -> str:
     if found.difference is not None:
         there = {name.replace("_", " "): value for name, value in asdict(found.difference).items() if value}
         return tables.as_text({**values, **there})
+    files = many(len(found.recomputed), "file")
     counts = {
-        "figures_made_again": f"{found.figures:,}, all as they stand in {len(found.recomputed)} files",
+        "figures_made_again": f"{found.figures:,}, all as they stand in {files}",
         "commitment": found.commitment,
         "custody": found.custody.partition(";")[0],  # of the coins it says what the page looked at
         "coins": found.coins,

@@ -7,12 +7,14 @@ import json
 import random
 import sqlite3
 from array import array
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dpaudit.data.corpus import Part, Record, unit_of
+from dpaudit.data.scripts import script_of
 from dpaudit.errors import UsageError
 
 PARTS: tuple[Part, ...] = ("records", "pairs", "texts")
@@ -46,6 +48,7 @@ class CorpusStore:
         self.heldout_pairs: list[Row] = []
         self.over_cap = 0  # records left out by `cap`
         self.notes: list[str] = []  # what a user should know of the data
+        self.scripts: Counter[str] = Counter()  # records of every part that were read, by script
         with _room():
             self._database = sqlite3.connect(":memory:" if folder is None else folder / "corpus.sqlite")
         for setting in ("journal_mode = OFF", "synchronous = OFF"):  # a killed run begins again
@@ -66,7 +69,7 @@ class CorpusStore:
         named = self._with_patients(records, source) if self.unit == "patient" else records
         rows = (
             (base + line, PARTS.index(part), r.id, r.patient, unit_of(r, self.unit), json.dumps(r.to_json()))
-            for line, r in named
+            for line, r in self._counted(named)
         )
         with _room():
             self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -86,6 +89,11 @@ class CorpusStore:
                 f"the id of row {first - base} again{more}",
                 "make ids unique, or leave the column out",
             )
+
+    def _counted(self, records: Iterable[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
+        for line, record in records:
+            self.scripts[script_of(record.whole_text)] += 1
+            yield line, record
 
     def _with_patients(
         self, records: Iterable[tuple[int, Record]], source: str

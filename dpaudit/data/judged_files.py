@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit.data import identity, messages
+from dpaudit.data import identity, messages, reading, shapes
 from dpaudit.data.answer_files import ANSWERS, NAMES, TURNS, cut_of, fields_of
-from dpaudit.data.columns import Fields
-from dpaudit.data.corpus import Turn
+from dpaudit.data.columns import Fields, present
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError, kind_of
 
 PROMPTS = ("prompt", "question")
@@ -62,6 +62,22 @@ def read(answers: Path, against: Path, questions: Path | None = None) -> tuple[J
     return tuple(_joined(row, others[key], known.get(row.id or "")) for key, row in mine.items())
 
 
+def right_answers(source: str) -> list[Record]:
+    """Dialogues that end with a right answer. They have the form of `questions`, where the first row has a
+    `reference`, else that of data to train on; pairs are left out. Raises UsageError as `read` does.
+    """
+    path = Path(source)
+    is_of_questions = path.is_file() and "reference" in present(next(fields_of(path), ("", {}))[1])
+    if not is_of_questions:
+        return [record for _, record in reading.read_records(source) if not record.is_pair]
+    rows = _rows(path, are_questions=True)
+    return [
+        Record(row.name, (*row.turns, Turn("assistant", row.reference)))
+        for row in rows
+        if row.turns and row.reference
+    ]
+
+
 def _rows(file: Path, are_questions: bool = False) -> list[_Row]:
     found = [_row(fields, where, are_questions) for where, fields in fields_of(file)]
     if not found:
@@ -79,6 +95,8 @@ def _row(fields: Fields, where: str, is_question: bool) -> _Row:
     turns, spoken = asked(fields, where)
     if is_question:
         answer, reference = None, reference or answer or spoken
+        if turns is None or reference is None:
+            turns, reference = _as_trained_on(fields, where) or (turns, reference)
     elif answer is None:
         answer = spoken
     else:
@@ -87,6 +105,19 @@ def _row(fields: Fields, where: str, is_question: bool) -> _Row:
         raise UsageError(where, f"an answer, as {', '.join(ANSWERS)}", "a row without one", DOCS)
     name = identity.of(fields[key], f"{where}: {key}") if key else None
     return _Row(where, name, turns, answer, reference, cut_of(fields, where))
+
+
+def _as_trained_on(fields: Fields, where: str) -> tuple[tuple[Turn, ...], str] | None:
+    """Question and right answer of a row that has another form of data to train on, such as instruction and
+    output; None for one that has none.
+    """
+    try:
+        record = shapes.record(shapes.shape_of(fields, where), fields, where, 1)
+    except UsageError:
+        return None
+    if record.is_pair or not record.turns or record.turns[-1].role != "assistant":
+        return None
+    return record.turns[:-1], record.turns[-1].text
 
 
 def asked(fields: Fields, where: str) -> tuple[tuple[Turn, ...] | None, str | None]:

@@ -5,7 +5,6 @@ weights of a private adapter, asked about planted rows or about items from outsi
 figure of an adapter without noise is a function of the records, with nothing between.
 """
 
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -26,6 +25,7 @@ from dpaudit.findings.public import (
     PublicTask,
 )
 from dpaudit.findings.report import Adapter, Report
+from dpaudit.privacy.claim import rounded_up
 
 EDITION = (
     "Public edition. It holds no figure that was computed from private records without noise. What it "
@@ -76,7 +76,9 @@ def of(report: Report, outside: Outside) -> PublicReport:
             PublicClaim(claim.arm, claim.claim, claim.delta, claim.mark, claim.date, claim.verdict)
             for claim in report.claims
         ),
-        composed_epsilon=_up(together.composed_epsilon) if together else None,
+        composed_epsilon=rounded_up(together.composed_epsilon)
+        if together and together.composed_epsilon is not None
+        else None,
         attacks=tuple(_attacks(report, planted, outside)),
         secrets=tuple(_secrets(report, planted)),
         inside=tuple(_inside(found) for found in report.inside if found.arm in planted),
@@ -127,19 +129,12 @@ def _adapter(report: Report, arm: Adapter) -> PublicAdapter:
         private=arm.private,
         covered=covered,
         epsilon=spent.claim.epsilon,
-        epsilon_spent=_up(spent.epsilon_pld) if arm.private else None,
+        epsilon_spent=rounded_up(spent.epsilon_pld) if arm.private else None,
         guess_right_at_most=limits[0] if limits and covered else None,
         noise_multiplier=spent.mechanism.noise_multiplier if is_told else None,
         clip=spent.mechanism.clip if covered else None,
         adapter_sha256=arm.adapter_sha256 if covered else None,
     )
-
-
-def _up(epsilon: float | None) -> float | None:
-    """Rounded up to two places: further ones would tell the sampling rate, and so the number of units."""
-    if epsilon is None or not math.isfinite(epsilon):
-        return epsilon
-    return math.ceil(epsilon * 100) / 100
 
 
 # ---- claims

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dpaudit.evidence.verdict import share, spent
+from dpaudit.evidence.verdict import share
 from dpaudit.findings.answers import Answered, Question
 from dpaudit.findings.extraction import Extraction
 from dpaudit.findings.release import MAY, MUST_NOT, NOT_ESTABLISHED, Released, ReleaseWord, Rule
 from dpaudit.findings.report import Adapter, Report
+from dpaudit.privacy.claim import rounded_up
 
 SECRETS = 13  # none of so many out: at most a quarter of such secrets would come out (95 %, two-sided)
 AGAIN = "train again with a mechanism that runs as claimed, and audit that adapter"
@@ -304,7 +305,7 @@ def _cautions(report: Report, arm: Adapter) -> Iterator[str]:
     private = [other.arm for other in report.arms if other.private]
     if arm.private and len(private) > 1:
         composed = together.composed_epsilon if together else None
-        faced = f"epsilon {spent(composed)}" if composed else "more"
+        faced = f"epsilon {rounded_up(composed):.2f}" if composed else "more"
         yield f"whoever receives all {len(private)} private adapters of this run faces {faced}"
     if arm.private and report.run.same_data:
         yield "other runs learned from the same data, and each adapter of theirs is a further release"

@@ -89,11 +89,6 @@ def share(power: float | None) -> str:
     return f"{math.floor((power or 0.0) * 100) / 100:.2f}"
 
 
-def spent(epsilon: float) -> str:
-    """An epsilon that was spent, rounded up to two places, as pages show it."""
-    return f"{math.ceil(epsilon * 100) / 100:.2f}"
-
-
 def compare(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
     """The verdict from a lower bound at the claim's delta and the ceiling, the bound if all guesses were
     right.

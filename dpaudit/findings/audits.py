@@ -1,7 +1,7 @@
 """What audit/ARM/RECIPE.json may hold, distinguished by its format."""
 
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
-from dpaudit.findings.finding import format_of
+from dpaudit.findings.finding import FORMAT
 from dpaudit.findings.membership import Membership
 from dpaudit.storage.rundir import RunDir
 
@@ -11,6 +11,6 @@ KINDS: tuple[type[Audit], ...] = (Membership, Extraction, Discoverable, Personal
 
 def read(run_dir: RunDir, relative: str) -> Audit:
     """The finding of a recipe on an arm. Raises UsageError for a format that is none of these."""
-    known = {cls.FORMAT: cls for cls in KINDS}
-    cls = known.get(format_of(run_dir, relative) or "", Membership)  # which refuses what is none of them
-    return cls.read(run_dir, relative)
+    data, known = run_dir.read_json(relative), {cls.FORMAT: cls for cls in KINDS}
+    cls = known.get(str(data.get(FORMAT)), Membership)  # which refuses what is none of them
+    return cls.of_file(run_dir, relative, data)

@@ -26,21 +26,39 @@ class Finding:
         """The finding in an object of `file`. Raises UsageError for another format, and for a key that does
         not fit.
         """
+        cls._require_format(data, file)
+        fields = {key: value for key, value in data.items() if key not in (FORMAT, INPUTS)}
+        return schema.build(cls, fields, file=file)
+
+    @classmethod
+    def _require_format(cls, data: dict[str, Any], file: str) -> None:
         written = data.get(FORMAT)
         if written != cls.FORMAT:
             got = "no format" if written is None else f"{written!s:.60}"
             raise UsageError(f"{file}: {FORMAT}", cls.FORMAT, got)
-        fields = {key: value for key, value in data.items() if key not in (FORMAT, INPUTS)}
-        return schema.build(cls, fields, file=file)
 
     @classmethod
     def read(cls, run_dir: RunDir, relative: str) -> Self:
         """The finding in a file of a run. Raises UsageError where it is missing, altered, or of another
         format, with the command that makes it again.
         """
-        data = run_dir.read_json(relative)
+        return cls.of_file(run_dir, relative, run_dir.read_json(relative))
+
+    @classmethod
+    def of_file(cls, run_dir: RunDir, relative: str, data: dict[str, Any]) -> Self:
+        """The finding in what was read of a file of a run. Raises UsageError as `read` does."""
         with run_dir.fitting(relative):
             return cls.from_json(data, str(run_dir.file(relative)))
+
+    @classmethod
+    def read_field(cls, run_dir: RunDir, relative: str, key: str) -> Any:
+        """One field of the finding in a file, without the items beside it, which are many. Raises UsageError
+        as `read` does.
+        """
+        data, file = run_dir.read_json(relative), str(run_dir.file(relative))
+        with run_dir.fitting(relative):
+            cls._require_format(data, file)
+            return schema.field_of(cls, key, data, file=file)
 
     def write(self, run_dir: RunDir, relative: str, inputs: Iterable[str] = ()) -> None:
         """Writes the file; `inputs` are the files that the finding was made from."""

@@ -6,6 +6,8 @@ from typing import ClassVar
 from dpaudit.findings.finding import Finding
 from dpaudit.schema import Count, Proportion
 
+FEW = 30  # prompts below which kappa tells little
+
 
 @dataclass(frozen=True)
 class HumanAgreement(Finding):

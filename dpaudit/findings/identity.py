@@ -25,8 +25,9 @@ class DataUsed:
     dropped: Count | None  # records above the limit for one patient
     cut: Count | None  # sequences that were longer than the model was given, in the adapter with most of them
     rows_limit: Count | None  # rows after which reading stopped, as the suite says; None for all
-    dates: str | None  # that the records are of; no run keeps them yet
-    languages: str | None
+    dates: str | None  # that the records are of, as the suite declares
+    languages: str | None  # likewise
+    scripts: dict[str, Count]  # records read, of any part, by the script of most of their words
 
 
 @dataclass(frozen=True)

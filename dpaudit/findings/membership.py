@@ -1,7 +1,7 @@
 """What guesses of membership prove of an arm and of its claim, and what is said of all arms together."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 from dpaudit.errors import BadValue
 from dpaudit.findings.baselines import Blind, Near
@@ -25,6 +25,12 @@ class Curve:
         for name, values in vars(self).items():
             if len(values) != len(self.fpr):
                 raise BadValue(name, f"{len(self.fpr)} values, as many as fpr has", f"{len(values)} values")
+
+    def at(self, fpr: float) -> "Curve":
+        """The ends, and the last point with at most this false positive rate."""
+        last = max(place for place, value in enumerate(self.fpr) if value <= fpr)
+        kept = sorted({0, last, len(self.fpr) - 1})
+        return Curve(**{name: tuple(values[place] for place in kept) for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,10 @@ class Performance(Area):
     """The same with its curve."""
 
     roc: Curve
+
+    def without_curve(self) -> Self:
+        """The same with no more of the curve than `tpr_at_fpr` tells of, and its ends."""
+        return replace(self, roc=self.roc.at(self.tpr_at_fpr.fpr_target))
 
 
 @dataclass(frozen=True)

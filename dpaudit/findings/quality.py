@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from dpaudit.findings.finding import Finding
 from dpaudit.schema import Count, Proportion, Size
 
+BASE = "base"  # how the base model is named among the arms
+
 
 class Item(NamedTuple):
     """One benchmark item that a model got right or wrong. Items of one cluster (a passage, a condition) are

@@ -8,6 +8,7 @@ from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.declared import ClaimOfRun, Mark
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import Finding
+from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.identity import Identity
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judge_tries import JudgeTry
@@ -210,7 +211,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/10"
+    FORMAT: ClassVar = "report/11"
     run: Run
     identity: Identity
     rule: Rule  # of release
@@ -232,6 +233,7 @@ class Report(Finding):
     contamination: Contamination | None  # None before `eval`, and without a benchmark
     preferences: PreferenceResults | None  # None without a DPO arm or held-out pairs
     judge: Judgement | None  # without win rates where the judge is not fit
+    people: HumanAgreement | None  # the judge beside people; None where nobody's verdicts were given
     judges_tried: tuple[JudgeTry, ...]  # every passport, oldest first
     asked: dict[str, Asked]  # by record, and since when the margin in force stands
     claims: tuple[ClaimOfRun, ...]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from dpaudit.findings.counted import many
 from dpaudit.findings.quality import MeasureFigures, Quality, TaskFigures
 
 CUT_MOST = 0.5  # of a benchmark's prompts may be cut, which is another benchmark
@@ -37,8 +38,9 @@ def of_cut_prompts(figures: Mapping[str, Sequence[Figures]]) -> Iterator[str]:
     for row in worst.values():
         said = "; so no loss and no gain can be told from it" if is_mostly_cut(row.cut, row.items) else ""
         yield (
-            f"warning: {row.task}: the beginning of {row.cut:,} of {row.items:,} prompts was cut off, since "
-            f"the model's window does not hold them{said}; shorter items, or fewer worked examples, may fit"
+            f"warning: {row.task}: the beginning of {row.cut:,} of {many(row.items, 'prompt')} was cut off, "
+            f"since the model's window does not hold them{said}; shorter items, or fewer worked examples, "
+            "may fit"
         )
 
 
@@ -48,6 +50,6 @@ def of_heldout(models: Sequence[Quality]) -> Iterator[str]:
         records = row.bits_per_byte.records if row.bits_per_byte else 0
         if row.heldout_left_out > records:
             yield (
-                f"warning: bits per byte are of {records:,} held-out records: no answer of the other "
+                f"warning: bits per byte are of {many(records, 'held-out record')}: no answer of the other "
                 f"{row.heldout_left_out:,} fits into model.max_length"
             )

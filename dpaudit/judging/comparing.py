@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dpaudit.findings.counted import many
 from dpaudit.findings.judgement import Accuracy, Adjusted, Correctness, Scores, WinRate, WinTrend
+from dpaudit.findings.quality import BASE
 from dpaudit.judging.fields import is_right
-from dpaudit.judging.quality import BASE
 from dpaudit.judging.verdicts import EVEN
 from dpaudit.stats import win_rates
 from dpaudit.stats.length_control import CLUSTERS_LEAST, EqualLengthRate, equal_length_rate, goes_with_length
@@ -218,16 +219,18 @@ def _cautions(found: WinRate, rows: Sequence[Row], known: Answered) -> list[str]
     if found.unscored > UNSCORED_MOST * len(rows):
         reasons = Counter(row.get("reason") or "" for row in rows if row["winner"] == "unscored")
         why = ", ".join(f"{reason or 'no reason told'} ({count})" for reason, count in reasons.most_common(3))
-        said.append(f"no verdict in {found.unscored} of {len(rows)} comparisons: {why}")
+        said.append(f"no verdict in {found.unscored} of {many(len(rows), 'comparison')}: {why}")
     same, items = _equal_answers(rows, known), len({_item(row) for row in rows})
     if same and 2 * same >= items:
-        said.append(f"the answers are the same in {same} of {items} prompts")
+        said.append(f"the answers are the same in {same} of {many(items, 'prompt')}")
     if found.prompts < FEWEST:
         said.append(f"fewer than {FEWEST} distinct prompts")
     elif found.facts < FEWEST:
-        said.append(f"the prompts are of {found.facts} facts, fewer than {FEWEST}")
+        said.append(f"the prompts are of {many(found.facts, 'fact')}, fewer than {FEWEST}")
     if found.correct and 2 * found.correct.neither >= found.correct.known:
-        said.append(f"neither answer is right in {found.correct.neither} of {found.correct.known} prompts")
+        said.append(
+            f"neither answer is right in {found.correct.neither} of {many(found.correct.known, 'prompt')}"
+        )
     for model, share in ((found.arm, found.arm_cut), (found.against, found.against_cut)):
         if share is not None and share > CUT_MOST:
             said.append(f"{share:.0%} of the answers of {model} were cut at their limit")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from dpaudit.findings.counted import many
 from dpaudit.findings.judgement import Passport
 from dpaudit.judging.rubric import Rubric
 
@@ -31,5 +32,5 @@ def notes(rules: Rubric, passport: Passport) -> Iterator[str]:
     if (doubt := caution(rules)) is not None:
         yield doubt
     if passport.untested:
-        kinds = ", ".join(f"{kind} ({count} controls)" for kind, count in passport.untested.items())
+        kinds = ", ".join(f"{kind} ({many(count, 'control')})" for kind, count in passport.untested.items())
         yield f"not tested, fewer than {passport.least} controls each: {kinds}"

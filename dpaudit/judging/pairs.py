@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from dpaudit.findings.judgement import NotCompared
-from dpaudit.judging.quality import BASE
+from dpaudit.findings.quality import BASE
 from dpaudit.suite.grid import Arm, Grid, nonprivate
 
 Reference = Callable[[Grid, Arm, Sequence[Arm]], str | NotCompared | None]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.errors import UsageError
-from dpaudit.findings.quality import Bits, Comparison, HeldOut, Item, Rung, Score, TaskFigures, Trend
+from dpaudit.findings.quality import BASE, Bits, Comparison, HeldOut, Item, Rung, Score, TaskFigures, Trend
 from dpaudit.stats import margins
 from dpaudit.stats.holm import holm
 from dpaudit.stats.paired import (
@@ -28,7 +28,6 @@ Measure = Literal["accuracy", "log_odds", "bits_per_byte"]
 ACCURACY: Measure = "accuracy"
 LOG_ODDS: Measure = "log_odds"
 CONFIDENCE = 0.95
-BASE = "base"
 
 
 def accuracy_figures(task: str, items: Sequence[Item], chance: float, left_out: int = 0) -> TaskFigures:

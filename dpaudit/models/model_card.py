@@ -3,13 +3,13 @@ for what it is meant. It comes from the ledger and from a verdict: nothing in it
 records.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from dpaudit.models.licence import folder_of, licence_of
+from dpaudit.privacy.claim import rounded_up
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.suite.plan import ASSUMED_PUBLIC
 from dpaudit.suite.suite import RANDOM
@@ -78,14 +78,9 @@ def _privacy(ledger: Ledger | None, audited: Audited | None) -> dict[str, Any]:
         "unit": claim.unit,
         "relation": claim.relation,
         "accountant": "exact" if claim.unit == "label" else "privacy loss distribution",
-        "epsilon_spent": _up(ledger.epsilon),
+        "epsilon_spent": rounded_up(ledger.epsilon),
         "audit": verdict,
     }
-
-
-def _up(epsilon: float) -> float:
-    """Rounded up to two places: further ones would tell the sampling rate, and so the number of units."""
-    return math.ceil(epsilon * 100) / 100 if math.isfinite(epsilon) else epsilon
 
 
 def _audit_lines(ledger: Ledger | None, audited: Audited | None) -> list[str]:
@@ -264,7 +259,7 @@ def _mechanism_lines(ledger: Ledger, full: bool) -> list[str]:
     if ledger.population_assumed or not full:
         counted = ", since they would tell the number of units, which was counted from the data"
         return [
-            f"- spent epsilon at most {_up(ledger.epsilon):.2f}",
+            f"- spent epsilon at most {rounded_up(ledger.epsilon):.2f}",
             "- rate, steps, batch and noise multiplier: in the full ledger alone"
             + (counted if ledger.population_assumed else ""),
         ]

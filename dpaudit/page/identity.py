@@ -9,6 +9,7 @@ from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import code, join, placed, say
 
 NOT_STATED = Markup("not stated")
+NOT_DECLARED = Markup("not declared in the suite")
 AT = "/identity"
 
 
@@ -44,7 +45,12 @@ def _facts(joins: Joins) -> Iterator[tuple[str, Markup]]:
     yield "Cut, and left out", _lost(joins)
     yield (
         "Languages, and dates of the records",
-        say("{languages}; {dates}", languages=_text(joins, "languages"), dates=_text(joins, "dates")),
+        say(
+            "{languages}{scripts}; {dates}",
+            languages=_declared(joins, "languages"),
+            scripts=_scripts(joins),
+            dates=_declared(joins, "dates"),
+        ),
     )
     yield from _base(joins)
     yield "Who ran it", _text(joins, "responsible", AT)
@@ -72,6 +78,22 @@ def _count(joins: Joins, key: str) -> Markup:
 def _text(joins: Joins, key: str, at: str = f"{AT}/data") -> Markup:
     holder = joins.report.identity if at == AT else joins.report.identity.data
     return NOT_STATED if getattr(holder, key) is None else say("{text}", text=joins.num(f"{at}/{key}"))
+
+
+def _declared(joins: Joins, key: str) -> Markup:
+    return _text(joins, key) if getattr(joins.report.identity.data, key) else NOT_DECLARED
+
+
+def _scripts(joins: Joins) -> Markup:
+    """The records by script; nothing where the run did not count them."""
+    counted = joins.report.identity.data.scripts
+    if not counted:
+        return Markup("")
+    shown = [
+        say("{count} {script}", count=joins.num(join(f"{AT}/data/scripts", name), "count"), script=name)
+        for name in counted
+    ]
+    return say(" (records by script, which is no language: {shown})", shown=Markup(", ").join(shown))
 
 
 def _counted(joins: Joins, *parts: tuple[str, str]) -> Markup:

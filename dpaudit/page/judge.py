@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from dpaudit.findings.human import FEW
 from dpaudit.findings.judgement import Passport, PassRate
 from dpaudit.page import judge_tries, win_rates
 from dpaudit.page.joins import Joins
@@ -38,6 +39,7 @@ class JudgeSection:
     fit: Markup | None  # the judge passed
     controls: tuple[ControlRow, ...]
     reasons: tuple[str, ...] = ()  # where each reason stands why the judge is not fit
+    people: Markup | None = None
     who: tuple[Markup, ...] = ()
     tried: tuple[Markup, ...] = ()
 
@@ -76,8 +78,39 @@ def judge(joins: Joins) -> JudgeSection:
         reasons=tuple(
             f"/judge/passport/reasons/{number}" for number in range(len(judgement.passport.reasons))
         ),
+        people=_people(joins),
         who=tuple(judge_tries.who(joins.num, judgement)),
         tried=tuple(judge_tries.tried(joins)),
+    )
+
+
+def _people(joins: Joins) -> Markup:
+    """How far the judge agrees with people, or that nobody knows."""
+    found, num, at = joins.report.people, joins.num, "/people"
+    if found is None:
+        return say(
+            "Whether the judge agrees with people was not tested: {command} was not given a table of "
+            "people's verdicts on these answers.",
+            command=code("dpaudit judge validate --human FILE.csv"),
+        )
+    kappa = say(
+        "Cohen's kappa is {kappa} {limits}.",
+        kappa=num(f"{at}/kappa", "three"),
+        limits=num.interval(at, "lower", "upper", "three"),
+    )
+    none = "Cohen's kappa cannot be told: one and the same verdict was given to everything."
+    few = say(" Below {few} prompts this tells little.", few=FEW) if found.is_few else ""
+    return say(
+        "People gave {verdicts} verdicts on {prompts} of {judged} judged prompts; the judge's is the same in "
+        "{share} {limits}. {kappa} What has no verdict of the judge is left out: {unscored}.{few}",
+        verdicts=num(f"{at}/verdicts", "count"),
+        prompts=num(f"{at}/prompts", "count"),
+        judged=num(f"{at}/judged", "count"),
+        share=num(f"{at}/agreement", "percent_one"),
+        limits=num.interval(at, "agreement_lower", "agreement_upper", "percent"),
+        kappa=none if found.kappa is None else kappa,
+        unscored=num(f"{at}/unscored", "count"),
+        few=few,
     )
 
 

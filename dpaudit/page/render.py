@@ -36,6 +36,7 @@ from dpaudit.page import (
 from dpaudit.page import verdicts as verdict_section
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Numbers
+from dpaudit.page.singular import singular
 
 
 def render(report: Report) -> str:
@@ -92,7 +93,7 @@ def render_verification(verification: Verification) -> str:
 
 def _filled(template: str, **shown: Any) -> str:
     css = Markup((content.shipped("reports") / "page.css").read_text(encoding="utf-8"))
-    return _environment().get_template(template).render(shown | {"css": css})
+    return singular(_environment().get_template(template).render(shown | {"css": css}))
 
 
 @cache

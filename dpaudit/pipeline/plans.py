@@ -59,8 +59,8 @@ def _typed_key(error: UsageError, changed: dict[str, Any]) -> str | None:
 
 
 def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
-    """The suite under a name of its own where its data or model were exchanged: the description no longer
-    fits.
+    """The suite under a name of its own where its data or model were exchanged: what it says of them no
+    longer fits.
     """
     try:
         before = loading.load(name)
@@ -69,6 +69,9 @@ def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
     if (before.data.source, before.model.base) == (chosen.data.source, chosen.model.base):
         return chosen
     description = chosen.description if "description" in changed else ""
+    languages = chosen.data.languages if "data.languages" in changed else None
+    dates = chosen.data.dates if "data.dates" in changed else None
+    chosen = replace(chosen, data=replace(chosen.data, languages=languages, dates=dates))
     path = suite.path_or_builtin(chosen.data.source)
     if path is None or "name" in changed or suite.path_or_builtin(before.data.source) is not None:
         return replace(chosen, description=description)

@@ -1,6 +1,8 @@
 """A privacy claim: how much is promised, for whom, and against which change of the data."""
 
+import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 from typing import Literal, get_args
 
 from dpaudit.errors import BadValue
@@ -9,6 +11,15 @@ Unit = Literal["record", "patient", "pair", "label"]
 Relation = Literal["add_or_remove", "replace"]
 
 EPSILON_SLACK = 1.001  # spent over claimed; ten times the accountant's own error
+
+
+def rounded_up(epsilon: float) -> float:
+    """An epsilon that was spent, rounded up to two places; infinity as it is. Further places would tell the
+    sampling rate, and so the number of units.
+    """
+    if not math.isfinite(epsilon):
+        return epsilon
+    return float(Decimal(repr(float(epsilon))).quantize(Decimal("0.01"), rounding=ROUND_CEILING))
 
 
 @dataclass(frozen=True)

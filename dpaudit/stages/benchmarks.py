@@ -16,9 +16,8 @@ from dpaudit.data import choices, free_answers, reading
 from dpaudit.data.shared_keys import is_shared, named_keys, shared_of, unused
 from dpaudit.errors import Gathering, UsageError
 from dpaudit.findings.finding import format_of
-from dpaudit.findings.quality import Asking, Measured, Skipped, TaskAsked, TasksAsked
+from dpaudit.findings.quality import BASE, Asking, Measured, Skipped, TaskAsked, TasksAsked
 from dpaudit.judging import free
-from dpaudit.judging.quality import BASE
 from dpaudit.storage import exclusive
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations

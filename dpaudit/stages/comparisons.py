@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from dpaudit.data.corpus import Record
 from dpaudit.findings.quality import (
+    BASE,
     Comparison,
     Comparisons,
     Degraded,
@@ -14,7 +15,6 @@ from dpaudit.findings.quality import (
     Trend,
 )
 from dpaudit.judging import cautions, losses, measures, quality
-from dpaudit.judging.quality import BASE
 from dpaudit.stages import contaminated
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stats.margins import fewest_clusters

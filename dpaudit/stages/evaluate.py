@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from dpaudit.data.corpus import Record
 from dpaudit.findings.finding import format_of
-from dpaudit.findings.quality import Asking, HeldOut, Measured, Quality, TaskAsked, TasksAsked
+from dpaudit.findings.quality import BASE, Asking, HeldOut, Measured, Quality, TaskAsked, TasksAsked
 from dpaudit.judging import cautions, losses, measures, quality
-from dpaudit.judging.quality import BASE
 from dpaudit.schema import plain
 from dpaudit.stages import benchmarks, comparisons, contaminated, preferences, tries
 from dpaudit.stages.benchmarks import TASKS

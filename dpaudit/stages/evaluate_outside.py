@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.content import listing, load_yaml
 from dpaudit.errors import UsageError, unread
 from dpaudit.findings.outside import MeasuredOutside, OutsideModel
-from dpaudit.findings.quality import Comparison, TaskFigures
+from dpaudit.findings.quality import BASE, Comparison, TaskFigures
 from dpaudit.judging import cautions, losses, measures, quality
-from dpaudit.judging.quality import BASE
 from dpaudit.schema import plain
 from dpaudit.stages import audited, benchmarks, verify_kept
 from dpaudit.stages.audited import Audited

@@ -11,7 +11,7 @@ from dpaudit import __version__
 from dpaudit.data import prompt_files
 from dpaudit.data.prompt_files import Prompt
 from dpaudit.errors import UsageError, unread
-from dpaudit.judging.quality import BASE
+from dpaudit.findings.quality import BASE
 from dpaudit.models import decoding
 from dpaudit.models.decoding import Decoding
 from dpaudit.stages import writing

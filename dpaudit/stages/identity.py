@@ -43,7 +43,11 @@ def _counts(run_dir: RunDir) -> dict[str, Any]:
     if not run_dir.file(custody.CORPUS).is_file():
         return {}
     manifest = run_dir.read_json(custody.CORPUS)
-    return {**manifest.get("counts", {}), "units": manifest.get("units")}
+    return {
+        **manifest.get("counts", {}),
+        "units": manifest.get("units"),
+        "scripts": manifest.get("scripts", {}),
+    }
 
 
 def _data(run_dir: RunDir, plan: Plan, counts: dict[str, Any], arms: Sequence[Adapter]) -> DataUsed:
@@ -68,8 +72,9 @@ def _data(run_dir: RunDir, plan: Plan, counts: dict[str, Any], arms: Sequence[Ad
         dropped=counts.get("over_cap"),
         cut=max(cut, default=None),
         rows_limit=data.limit,
-        dates=None,
-        languages=None,
+        dates=data.dates,
+        languages=data.languages,
+        scripts=counts.get("scripts", {}),
     )
 
 

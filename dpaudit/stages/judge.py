@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from dpaudit.errors import UsageError
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.judgement import Judgement, NotCompared, Passport, WinRate
+from dpaudit.findings.quality import BASE
 from dpaudit.judging import comparing, planted, rubric
 from dpaudit.judging import names as called
 from dpaudit.judging.comparing import Answered, Row, pair_summary
 from dpaudit.judging.pairs import Pair, ladders, pairs_of
 from dpaudit.judging.passport import comparisons_of, passport_of
-from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Control, Rubric
 from dpaudit.stages import evaluate, judge_answers, judge_prompts, judge_tries
 from dpaudit.stages.integrity import custody

@@ -13,9 +13,9 @@ import numpy as np
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.findings.judgement import Accuracy, Example
+from dpaudit.findings.quality import BASE
 from dpaudit.judging import examples, facts
 from dpaudit.judging.comparing import Answered
-from dpaudit.judging.quality import BASE
 from dpaudit.models.decoding import Decoding
 from dpaudit.stages import writing
 from dpaudit.stages.contaminated import training_texts

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
+from dpaudit.findings.quality import BASE
 from dpaudit.judging import criteria, replies
 from dpaudit.judging.passport import comparisons_of, counted
-from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Control, Grading, Question, Rubric
 from dpaudit.stages import judge, judge_answers, judge_prompts
 from dpaudit.stages.integrity import custody

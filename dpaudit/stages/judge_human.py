@@ -6,17 +6,16 @@ from pathlib import Path
 from dpaudit.data import human_verdicts
 from dpaudit.data.human_verdicts import HumanVerdict
 from dpaudit.errors import UsageError
-from dpaudit.findings.human import HumanAgreement
+from dpaudit.findings.human import FEW, HumanAgreement
 from dpaudit.findings.judgement import Judgement
 from dpaudit.judging.comparing import Row
 from dpaudit.judging.verdicts import EVEN
-from dpaudit.stages import judge
+from dpaudit.stages import judge, report
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import read_sealed_lines
 
-FILE = "judge/human.json"
-FEW = 30  # prompts below which kappa tells little
+FILE = report.PEOPLE
 SIDES = ("arm", "against", "tie")
 SAID = {"arm": "arm", "answers": "arm", "against": "against"} | dict.fromkeys(EVEN, "tie")
 

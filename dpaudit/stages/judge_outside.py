@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dpaudit.data import judged_files, reading
+from dpaudit.data import judged_files
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.data.judged_files import Judged
 from dpaudit.errors import UsageError
@@ -249,8 +249,7 @@ def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[
 
         return planted.completed([Control(**row) for row in clinic.judge_controls(0, wanted.count)], wanted)
     if request.controls is not None:
-        found = (record for _, record in reading.read_records(request.controls))
-        records = [record for record in found if not record.is_pair]
+        records = judged_files.right_answers(request.controls)
         where = f"--controls {request.controls}"
     else:
         records = [

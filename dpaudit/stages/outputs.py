@@ -61,7 +61,7 @@ def _require(run_dir: RunDir, file: str) -> None:
     if file.endswith(".parquet"):
         from dpaudit.stages.attack import scores  # it loads NumPy
 
-        scores.read_file(run_dir, file)
+        scores.require_file(run_dir, file)
     elif file.endswith((".jsonl", ".html")):
         require_sealed(run_dir, file)
     elif file.endswith(".json"):

@@ -18,9 +18,9 @@ from dpaudit.findings.preferences import (
     Preferences,
     Role,
 )
-from dpaudit.findings.quality import Measured
+from dpaudit.findings.quality import BASE, Measured
 from dpaudit.judging import preferences
-from dpaudit.judging.quality import BASE, CONFIDENCE
+from dpaudit.judging.quality import CONFIDENCE
 from dpaudit.stages.attack.references import start_of
 from dpaudit.stages.integrity.trained import weights_of
 from dpaudit.storage.rundir import RunDir

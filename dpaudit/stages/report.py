@@ -1,6 +1,6 @@
 """Puts what the other stages found into report/report.json and on one page. Copies; computes no number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,6 +14,7 @@ from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.declared import ClaimOfRun, ClaimsOfRun
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import Finding
+from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judge_tries import JudgeTries
 from dpaudit.findings.judgement import Judgement
@@ -43,6 +44,7 @@ from dpaudit.stages import identity, judge_tries, outputs, tries
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody, siblings
 from dpaudit.stages.integrity.trained import TrainedArm
+from dpaudit.stages.read_results import Reading, narrowed
 from dpaudit.storage import notes, record_chain
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.remedies import missing
@@ -54,50 +56,12 @@ from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import MARGIN, Release
 from dpaudit.system.progress import Progress
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Finding)
 
 PAGE, FIGURES = "report/index.html", "report/report.json"
 CLAIMS = "audit/claims.json"  # the file that `verify --run` leaves
+PEOPLE = "judge/human.json"  # the file that `judge validate --human` leaves
 ASKED = ("evaluation", "judging")
-
-
-class Reading:
-    """The outputs of one run as they are read: which files the page is made from, and which were out of
-    date.
-    """
-
-    def __init__(self, run_dir: RunDir) -> None:
-        self.run_dir = run_dir
-        self.files: list[str] = []
-        self.stale: list[str] = []
-
-    def is_there(self, file: str) -> bool:
-        """Whether an output is there and current; then the page is made from it."""
-        if not self.run_dir.file(file).is_file():
-            return False
-        is_current = self.run_dir.is_current(file, self.run_dir.recorded_inputs(file))
-        (self.files if is_current else self.stale).append(file)
-        return is_current
-
-    def finding(self, cls: type[F], file: str) -> F | None:
-        """The finding in an output; None where there is no such file, or an outdated one."""
-        return cls.read(self.run_dir, file) if self.is_there(file) else None
-
-    def part(self, cls: type[T], file: str) -> T | None:
-        """What `cls` takes of an output that holds more; None as for a finding."""
-        if not self.is_there(file):
-            return None
-        with self.run_dir.fitting(file):
-            return narrowed(cls, self.run_dir.read_json(file), str(self.run_dir.file(file)))
-
-
-def narrowed(cls: type[T], data: Mapping[str, Any], file: str) -> T:
-    """An instance of `cls` from the keys of `data` that are its fields. Raises UsageError naming file and key
-    where a field is missing or does not fit.
-    """
-    names = [field.name for field in fields(cast(Any, cls)) if field.name in data]
-    return schema.build(cls, {name: data[name] for name in names}, file=file)
 
 
 @alone("report")
@@ -177,6 +141,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         contamination=reading.finding(Contamination, "evaluate/contamination.json"),
         preferences=_preferences(reading),
         judge=judge,
+        people=reading.finding(HumanAgreement, PEOPLE) if judge else None,
         judges_tried=judges.tries if judges else (),
         asked={**{record: _asked(reading, record) for record in ASKED}, "margin": _margin(reading)},
         claims=_claims(reading),
@@ -280,17 +245,23 @@ def _audits(reading: Reading, arm: str) -> list[Audit]:
         f"audit/{arm}/{path.name}" for path in sorted(reading.run_dir.file(f"audit/{arm}").glob("*.json"))
     ]
     findings = [audits.read(reading.run_dir, file) for file in files if reading.is_there(file)]
-    return sorted(findings, key=lambda audit: not (isinstance(audit, Membership) and audit.primary))
+    told = [_as_told(found) if isinstance(found, Membership) else found for found in findings]
+    return sorted(told, key=lambda audit: not (isinstance(audit, Membership) and audit.primary))
+
+
+def _as_told(found: Membership) -> Membership:
+    """Without curves that nobody draws: they stay in the file of the recipe."""
+    canaries = found.canaries if found.primary and found.bound else found.canaries.without_curve()
+    return replace(found, canaries=canaries, records=found.records and found.records.without_curve())
 
 
 def _quality(reading: Reading, arm: str) -> Quality | None:
-    measured = reading.finding(Measured, f"evaluate/{arm}.json")
-    return None if measured is None else measured.quality
+    return cast(Quality | None, reading.field(Measured, f"evaluate/{arm}.json", "quality"))
 
 
 def _preferences(reading: Reading) -> PreferenceResults | None:
-    found = reading.finding(Preferences, "evaluate/preferences.json")
-    return None if found is None else found.results
+    found = reading.field(Preferences, "evaluate/preferences.json", "results")
+    return cast(PreferenceResults | None, found)
 
 
 def _judge(reading: Reading) -> Judgement | None:

@@ -7,6 +7,7 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence import public
 from dpaudit.findings.public import PublicReport
 from dpaudit.findings.quality import TasksAsked
+from dpaudit.findings.report import Report
 from dpaudit.models import model_card
 from dpaudit.models.model_card import Audited
 from dpaudit.signals import recipe
@@ -14,6 +15,7 @@ from dpaudit.stages import outputs, report
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stages.integrity.trained import TrainedArm
+from dpaudit.stages.read_results import Reading
 from dpaudit.storage.remedies import missing
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import write_sealed
@@ -41,13 +43,17 @@ def run(run_dir: RunDir, plan: Plan) -> tuple[Path, PublicReport]:
 
 def _made(run_dir: RunDir, plan: Plan) -> tuple[PublicReport, list[str]]:
     outputs.require(run_dir, plan)
-    reading = report.Reading(run_dir)
-    whole = report.assemble(reading, plan)
+    reading = Reading(run_dir)
+    return of_report(reading, report.assemble(reading, plan), plan), reading.files
+
+
+def of_report(reading: Reading, whole: Report, plan: Plan) -> PublicReport:
+    """The public edition of what the page shows."""
     asked = reading.finding(TasksAsked, TASKS)
     tasks = asked.tasks.items() if asked else ()
     # a task without a configuration of ours is lm-eval's own, with its items
     outside = public.Outside({name for name, task in tasks if task.config is None}, _recipes(plan))
-    return public.of(whole, outside), reading.files
+    return public.of(whole, outside)
 
 
 def _recipes(plan: Plan) -> set[str]:

@@ -8,8 +8,8 @@ from dpaudit.data.answer_files import Answer
 from dpaudit.errors import UsageError
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.judgement import Judgement
+from dpaudit.findings.quality import BASE
 from dpaudit.judging import facts, scorecard
-from dpaudit.judging.quality import BASE
 from dpaudit.judging.scorecard import WIN, Figure
 from dpaudit.judging.scored_files import reason
 from dpaudit.stages import judge, judge_answers, judge_prompts

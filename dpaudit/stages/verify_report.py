@@ -7,11 +7,12 @@ and not asked for again.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import release
 from dpaudit.findings.finding import FORMAT, INPUTS
+from dpaudit.findings.public import PublicReport
 from dpaudit.findings.report import Report
 from dpaudit.models import licence
 from dpaudit.privacy.ledger import Ledger
@@ -23,6 +24,7 @@ from dpaudit.stages import (
     outputs,
     report,
     report_places,
+    report_public,
     run_copy,
 )
 from dpaudit.stages.audit import again
@@ -33,6 +35,8 @@ from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.judge import JUDGEMENTS, PASSPORT
 from dpaudit.stages.judge import SUMMARY as JUDGED
 from dpaudit.stages.judge_tries import FILE as JUDGE_TRIES
+from dpaudit.stages.page_age import COMMANDS, PUBLIC, changed
+from dpaudit.stages.read_results import Reading
 from dpaudit.stages.report import FIGURES, PAGE
 from dpaudit.storage import custody as hashes
 from dpaudit.storage.custody import sidecar
@@ -43,7 +47,7 @@ from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
-PAGES = (PAGE, sidecar(PAGE))
+PAGE_FILES = {file for page in COMMANDS for file in (page, sidecar(page))}
 ACCOUNTANTS = 1e-3  # relative: another version of an accountant rounds on another grid
 BESIDE = ("/run/same_data", "/run/repeated_by", "/run/repeats_gone", "/together/beside", "/beside")
 STATES = (custody.SEALED, custody.UNSEALED, custody.GIVEN_UP)
@@ -120,8 +124,8 @@ def _require_report(run_dir: RunDir) -> None:
         )
 
 
-def _page(run_dir: RunDir) -> str:
-    return of_run("dpaudit report html", run_dir.name)
+def _page(run_dir: RunDir, file: str = FIGURES) -> str:
+    return of_run(COMMANDS.get(file, COMMANDS[PAGE]), run_dir.name)
 
 
 class _Check:
@@ -134,6 +138,8 @@ class _Check:
         self.kept: dict[str, Raw] = {}
 
     def everything(self) -> None:
+        from dpaudit.page import render
+
         run_dir = self.run_dir
         self._passes(lambda: custody.require_run(run_dir))
         plan = self._passes(lambda: declarations.plan_of(run_dir))
@@ -142,7 +148,7 @@ class _Check:
         derived = [file for file in outputs.results(run_dir) if _is_derived(file)]
         for file, error in self.faults.items():
             path = run_dir.file(file)
-            if path.is_symlink() or not path.is_file() or file not in (*derived, *PAGES):
+            if path.is_symlink() or not path.is_file() or file not in {*derived, *PAGE_FILES}:
                 raise self._failed(error)  # what cannot be read, or not be made again
         self.kept = {file: self._raw(file) for file in derived}
         if any(file.startswith("audit/") for file in derived):
@@ -153,8 +159,9 @@ class _Check:
             made = [sidecar(JUDGEMENTS), JUDGEMENTS, *derived]
             copy = run_copy.of(run_dir, place, [*made, ALIKE])
             self._stages(copy, plan)
-            self._report(copy, plan)
-        self._read_page()
+            public = self._report(copy, plan)
+        self._read_page(PAGE, lambda: render.render(Report.read(self.run_dir, FIGURES)))
+        self._read_page(PUBLIC, lambda: render.render_public(public))
         self._say_what_was_not_made_again(plan)
 
     # ---- parts
@@ -198,8 +205,9 @@ class _Check:
                 if why is None:
                     self._compare(file, copy.read_json(file), self.kept[file])
                     self.found.recomputed.append(file)
-                else:
+                if why is not None or file == JUDGED:  # which another file names by its bytes
                     self._copy(copy, file)
+                if why is not None:
                     self.found.hash_checked[file] = why
                 if file in self.faults:
                     raise self._failed(self.faults[file])
@@ -217,15 +225,16 @@ class _Check:
         copy.file(file).parent.mkdir(parents=True, exist_ok=True)
         copy.file(file).write_bytes(self.run_dir.file(file).read_bytes())
 
-    def _report(self, copy: RunDir, plan: Plan) -> None:
-        reading = report.Reading(copy)
+    def _report(self, copy: RunDir, plan: Plan) -> PublicReport:
+        """Compares the report; what comes back is its public edition."""
+        reading = Reading(copy)
         got = self.kept[FIGURES]
         made = _as_then(self._passes(lambda: report.assemble(reading, plan)), got)
+        public = self._passes(lambda: report_public.of_report(reading, made, plan))
         expected = json.loads(json.dumps(made.to_json(), default=plain))
-        then, now = got[INPUTS], self.run_dir.digests(reading.files)
-        if FIGURES not in self.faults and then != now:
-            other = next(name for name in (*now, *then) if now.get(name) != then.get(name))
-            raise self._out_of_date(f"one made from an earlier state of {other}")
+        now = self.run_dir.digests(reading.files)
+        if FIGURES not in self.faults:
+            self._require_young(FIGURES, got[INPUTS], now)
         named = got["run"].get("name") if isinstance(got.get("run"), dict) else None
         if FIGURES not in self.faults and named != made.run.name:
             raise self._out_of_date("one of this run under another name")
@@ -233,30 +242,38 @@ class _Check:
         self.found.recomputed.append(FIGURES)
         if FIGURES in self.faults:
             raise self._failed(self.faults[FIGURES])
+        beside = sidecar(PUBLIC)
+        if self.run_dir.file(PUBLIC).is_file() and not self._page_fault(PUBLIC):
+            self._require_young(PUBLIC, self._passes(lambda: self.run_dir.recorded_inputs(beside)), now)
+        return cast(PublicReport, public)
 
-    def _read_page(self) -> None:
-        """The page against what report.json renders to."""
-        from dpaudit.page import read_back, render
+    def _require_young(self, page: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
+        if other := changed(then, now):
+            raise self._out_of_date(f"one made from an earlier state of {other[0]}", page)
 
-        if not self.run_dir.file(PAGE).is_file():
-            self.found.not_there.append(PAGE)
+    def _read_page(self, page: str, render: Callable[[], str]) -> None:
+        """A page against what the report renders to."""
+        from dpaudit.page import read_back
+
+        if not self.run_dir.file(page).is_file():
+            self.found.not_there.append(f"{page} ({COMMANDS[page]})")
             return
-        html = self.run_dir.file(PAGE).read_text(encoding="utf-8", errors="replace")
-        made = render.render(self._passes(lambda: Report.read(self.run_dir, FIGURES)))
+        html = self.run_dir.file(page).read_text(encoding="utf-8", errors="replace")
+        made = self._passes(render)
         if html != made:
             apart = read_back.first_difference(made, html)
             if apart is not None:
                 shown, text = apart
-                raise _DiffersError(PAGE, shown.key, repr(shown.text), f"{text!r:.80}")
-            if not self._page_fault() and self.found.custody == custody.SEALED:
-                raise self._out_of_date("a page that another version of dpaudit wrote", PAGE)
-            raise _DiffersError(PAGE, "", "the page that report.json renders to", "other words")
-        if fault := self._page_fault():
+                raise _DiffersError(page, shown.key, repr(shown.text), f"{text!r:.80}")
+            if not self._page_fault(page) and self.found.custody == custody.SEALED:
+                raise self._out_of_date("a page that another version of dpaudit wrote", page)
+            raise _DiffersError(page, "", "the page that the report renders to", "other words")
+        if fault := self._page_fault(page):
             raise self._failed(fault)
-        self.found.recomputed.append(PAGE)
+        self.found.recomputed.append(page)
 
-    def _page_fault(self) -> UsageError | None:
-        return next((self.faults[file] for file in PAGES if file in self.faults), None)
+    def _page_fault(self, page: str) -> UsageError | None:
+        return next((self.faults[file] for file in (page, sidecar(page)) if file in self.faults), None)
 
     def _say_what_was_not_made_again(self, plan: Plan) -> None:
         found, there = self.found, self.kept
@@ -278,6 +295,8 @@ class _Check:
         if JUDGED in there:
             found.hash_checked["judge/.replies, judge/answers.jsonl"] = asked
             found.hash_checked[JUDGE_TRIES] = "the history of passports"
+        if self.run_dir.file(report.PEOPLE).is_file():
+            found.hash_checked[report.PEOPLE] = "the table of people's verdicts is not kept in the run"
         why = "what the trainer's own program saw and measured while training ran"
         found.hash_checked["train/*/train.json, steps.jsonl (checks, curves, seconds, memory)"] = why
 
@@ -304,9 +323,8 @@ class _Check:
         return differs
 
     def _out_of_date(self, got: str, file: str = FIGURES, command: str | None = None) -> UsageError:
-        remedy = (
-            f"type `{command}` and `{_page(self.run_dir)}`" if command else f"type `{_page(self.run_dir)}`"
-        )
+        again = _page(self.run_dir, file)
+        remedy = f"type `{command}` and `{again}`" if command else f"type `{again}`"
         where = str(self.run_dir.file(file))
         return UsageError(where, "a file made from the present results", got, f"{remedy} and verify again")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.judging.quality import BASE
+from dpaudit.findings.quality import BASE
 from dpaudit.models.decoding import Decoding
 from dpaudit.stages.integrity.trained import weights_of
 from dpaudit.storage.rundir import RunDir

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import erfcx, ndtr
-from scipy.stats import binom
+from numpy.typing import NDArray
+from scipy.special import betainc, betaln, erfcx, ndtr, xlog1py, xlogy  # scipy.stats takes a second to load
 
 from dpaudit.stats.roc import proportion_lower, proportion_upper
 
@@ -35,7 +34,7 @@ def p_value_one_run(*, canaries: int, guesses: int, correct: int, epsilon: float
     if not 0 <= epsilon < math.inf:
         raise ValueError(f"expected a finite epsilon >= 0, got {epsilon}")
     accuracy = 1 / (1 + math.exp(-epsilon))
-    chance = float(binom.sf(correct - 1, guesses, accuracy))
+    chance = _at_least(correct, guesses, accuracy)
     if delta == 0 or correct == 0 or chance >= 1:
         return min(chance, 1.0)
     return min(chance + 2 * canaries * delta * _slack(guesses, correct, accuracy), 1.0)
@@ -50,11 +49,24 @@ def _slack(guesses: int, correct: int, accuracy: float) -> float:
     most = 512
     while True:
         places = np.arange(correct - 1, max(correct - 1 - most, -1), -1)
-        means = np.cumsum(binom.pmf(places, guesses, accuracy)) / np.arange(1, len(places) + 1)
+        means = np.cumsum(_exactly(places, guesses, accuracy)) / np.arange(1, len(places) + 1)
         largest = float(means.max())
         if len(places) == correct or means[-1] < largest:
             return largest
         most *= 4
+
+
+def _at_least(correct: int, guesses: int, accuracy: float) -> float:
+    """P[X >= correct], X ~ Binomial(guesses, accuracy)."""
+    return float(betainc(correct, guesses - correct + 1, accuracy)) if correct > 0 else 1.0
+
+
+def _exactly(correct: NDArray[np.int64], guesses: int, accuracy: float) -> NDArray[np.float64]:
+    """P[X = each of `correct`], by way of the beta function: no binomial coefficient overflows."""
+    wrong = guesses - correct
+    logarithm = xlogy(correct, accuracy) + xlog1py(wrong, -accuracy) - betaln(correct + 1, wrong + 1)
+    probabilities: NDArray[np.float64] = np.exp(logarithm) / (guesses + 1)
+    return probabilities
 
 
 def least_right(*, canaries: int, guesses: int, epsilon: float, delta: float, error: float) -> int | None:
@@ -166,6 +178,8 @@ def epsilon_gaussian(*, noise_multiplier: float, delta: float) -> float:
         return 0.0
     if noise_multiplier == 0 or delta == 0:
         return math.inf
+
+    from scipy.optimize import brentq  # it takes half a second to load
 
     def excess(epsilon: float) -> float:
         return _delta_gaussian(epsilon, noise_multiplier) - delta

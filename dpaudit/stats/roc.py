@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, norm, rankdata
+from scipy.special import betainccinv, betaincinv, ndtri  # scipy.stats takes a second to load
 
 Floats = NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def auc_interval(scores: ArrayLike, members: ArrayLike, confidence: float) -> Au
         return AucInterval(auc, *_beta_interval(auc * pairs, pairs, confidence))
     variance = np.var(placed, ddof=1) / placed.size + np.var(placed_controls, ddof=1) / placed_controls.size
     logit = math.log(auc / (1 - auc))
-    margin = norm.isf((1 - confidence) / 2) * math.sqrt(variance) / (auc * (1 - auc))
+    margin = -float(ndtri((1 - confidence) / 2)) * math.sqrt(variance) / (auc * (1 - auc))
     return AucInterval(auc, _expit(logit - margin), _expit(logit + margin))
 
 
@@ -137,7 +137,7 @@ def auc_difference(
         + np.var(placed_controls - other_controls, ddof=1) / placed_controls.size
     )
     difference, error = float(np.mean(placed) - np.mean(other)), math.sqrt(variance)
-    margin = float(norm.isf((1 - confidence) / 2)) * error
+    margin = -float(ndtri((1 - confidence) / 2)) * error
     return AucDifference(difference, error, difference - margin, difference + margin)
 
 
@@ -213,11 +213,15 @@ def _threshold(controls: Floats, fpr: float) -> float:
 
 def _placements(member_scores: Floats, control_scores: Floats) -> tuple[Floats, Floats]:
     """Return per member the share of controls below it, per control the share of members above it."""
-    ranks = rankdata(np.concatenate([member_scores, control_scores]))
-    members, controls = member_scores.size, control_scores.size
-    below = (ranks[:members] - rankdata(member_scores)) / controls
-    above = 1.0 - (ranks[members:] - rankdata(control_scores)) / members
+    below = _ranked_below(member_scores, control_scores) / control_scores.size
+    above = 1.0 - _ranked_below(control_scores, member_scores) / member_scores.size
     return below, above
+
+
+def _ranked_below(scores: Floats, others: Floats) -> Floats:
+    """For each score how many of the others are below it; a tie counts one half."""
+    ordered = np.sort(others)
+    return (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / 2
 
 
 def _split(scores: ArrayLike, members: ArrayLike) -> tuple[Floats, Floats]:
@@ -243,11 +247,11 @@ def _beta_interval(successes: float, trials: float, confidence: float) -> Interv
 
 
 def _beta_lower(successes: float, trials: float, error: float) -> float:
-    return float(beta.ppf(error, successes, trials - successes + 1)) if successes > 0 else 0.0
+    return float(betaincinv(successes, trials - successes + 1, error)) if successes > 0 else 0.0
 
 
 def _beta_upper(successes: float, trials: float, error: float) -> float:
-    return float(beta.isf(error, successes + 1, trials - successes)) if successes < trials else 1.0
+    return float(betainccinv(successes + 1, trials - successes, error)) if successes < trials else 1.0
 
 
 def _expit(logit: float) -> float:

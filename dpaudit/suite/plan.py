@@ -30,7 +30,7 @@ RECORDS: dict[str, tuple[str, ...]] = {
         "training.checkpoint_every",
         "model.shape",
     ),
-    "description": ("description",),
+    "description": ("description", "data.languages", "data.dates"),
 }
 
 

@@ -176,6 +176,12 @@ def test_a_record_without_a_patient_is_named_by_line_and_all_are_counted() -> No
         store(records=found)
 
 
+def test_scripts_are_counted_over_all_parts() -> None:
+    chinese = [Record("z", (Turn("user", "\u54b3\u55fd"), Turn("assistant", "\u591a\u559d\u6c34")))]
+    corpus = store("record", records=[*records(4), *chinese], pairs=pairs(3))
+    assert corpus.scripts == {"Latin": 7, "Han": 1}
+
+
 def test_people_are_counted_over_all_parts() -> None:
     unnamed = [Record("x", (Turn("user", "q"), Turn("assistant", "a")))]
     corpus = store("record", records=[*records(40), *unnamed], pairs=pairs(30))

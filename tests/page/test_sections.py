@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import fabricate
 import pytest
@@ -32,6 +33,9 @@ from dpaudit.page.render import render
 from dpaudit.page.training import training
 from dpaudit.page.verdicts import verdicts
 from dpaudit.stages import report
+from dpaudit.stages.read_results import Reading
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.plan import Plan
 
 NONE = Blind(None, None, None, None, alarm=False, units=12, finding="no baseline: too few")
 
@@ -39,7 +43,7 @@ NONE = Blind(None, None, None, None, alarm=False, units=12, finding="no baseline
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Report:
     run_dir, plan = fabricate.run(tmp_path_factory.mktemp("runs"))
-    return report.assemble(report.Reading(run_dir), plan)
+    return report.assemble(Reading(run_dir), plan)
 
 
 def joined(made: Report) -> Joins:
@@ -240,6 +244,24 @@ def test_the_page_names_the_model_that_judged_its_replies_and_what_was_not_teste
     again = replace(made.judge.passport, repeat=made.judge.passport.swap)
     rows = judge(joined(replace(made, judge=replace(made.judge, passport=again)))).controls
     assert [row.outcome for row in rows if row.kind.startswith("asked twice")] == ["counts neither way"]
+
+
+def test_the_passport_says_whether_the_judge_agrees_with_people(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    assert "agrees with people was not tested" in told_of_people(run_dir, plan)
+    fabricate.people(run_dir)
+    told = told_of_people(run_dir, plan)
+    assert "People gave 24 verdicts on 22 of 100 judged prompts; the judge's is the same in 79.2 %" in told
+    assert "Cohen's kappa is 0.620 [0.410, 0.830]." in told and "Below 30 prompts" in told
+    fabricate.people(run_dir, kappa=None)
+    assert "kappa cannot be told" in told_of_people(run_dir, plan)
+
+
+def told_of_people(run_dir: RunDir, plan: Plan) -> str:
+    made = report.assemble(Reading(run_dir), plan)
+    told = judge(joined(made)).people
+    assert told is not None and str(told) in render(made)
+    return told.striptags()
 
 
 def test_every_judge_that_was_tried_stays_on_the_page(made: Report) -> None:

@@ -27,7 +27,10 @@ def test_a_run_on_own_data_does_not_bear_the_demos_name(
 
 
 def test_own_data_in_an_own_suite_keep_its_name(tmp_path: Path) -> None:
-    own = MINI | {"data": {"source": "a.jsonl"}, "description": "Ward a."}
+    about = {"languages": "German", "dates": "2019 to 2023"}
+    own = MINI | {"data": {"source": "a.jsonl", **about}, "description": "Ward a."}
     (tmp_path / "ward.yaml").write_text(yaml.safe_dump(own))
-    chosen = plans.resolve(str(tmp_path / "ward.yaml"), {"data.source": "b.jsonl"}).suite
+    typed = {"data.source": "b.jsonl", "data.dates": "2024"}
+    chosen = plans.resolve(str(tmp_path / "ward.yaml"), typed).suite
     assert (chosen.name, chosen.description) == ("mini", "")
+    assert (chosen.data.languages, chosen.data.dates) == (None, "2024")

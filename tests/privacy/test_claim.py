@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.claim import Claim, rounded_up
 
 TERMS = {"epsilon": 1.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
 
@@ -44,3 +44,11 @@ def test_a_claim_covers_what_was_spent_but_for_the_accountants_error(spent: floa
 
 def test_an_infinite_claim_covers_everything() -> None:
     assert Claim(**(TERMS | {"epsilon": math.inf})).covers(math.inf)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("spent", "told"),
+    [(11.3612, 11.37), (1.1, 1.1), (7.994, 8.0), (0.0, 0.0), (1e-9, 0.01), (math.inf, math.inf)],
+)
+def test_what_was_spent_is_rounded_up_and_never_past_the_next_place(spent: float, told: float) -> None:
+    assert rounded_up(spent) == told

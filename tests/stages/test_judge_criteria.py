@@ -1,6 +1,11 @@
 """Prompts with criteria of their own, judged behind a server on this machine: two files, and a run."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +178,48 @@ def test_the_models_of_a_run_answer_the_prompts_of_the_file(
     Path("hb.jsonl").unlink()
     judge.run(run, plan, QUIET, way=Way(is_offline=True))
     assert Judgement.read(run, judge.SUMMARY).to_json() == made.to_json()
+
+
+def test_a_kill_loses_no_reply_and_what_is_kept_is_not_asked_again(call: Call) -> None:
+    """kill -9 while criteria are asked: the same command, typed again, asks what is missing and nothing else,
+    and its figures are those of an unbroken one.
+    """
+    write_files()
+    write_prompts()
+    command = (*OWN, "--set", "judging.parallel=4", "--json")
+    with serving(JudgeServer(lambda *_: "", reads=grades)) as server:
+        write_rubric(server.url, **weighted(5, 1, -3))
+        whole = json.loads(call(*command).out)
+    shutil.rmtree("judged")
+    with serving(JudgeServer(lambda *_: "", reads=grades, seconds=0.02)) as server:
+        write_rubric(server.url, **weighted(5, 1, -3))
+        kept = kill_when_most_is_answered(command, whole["asked"]["replies"] - 40)
+        answered, asked = dict(server.answered), dict(server.asked)
+        done = call(*command)
+        assert done.code == 0, done.err
+        again = [text for text in answered if server.asked[text] > asked[text]]
+    assert kept < whole["asked"]["replies"]
+    assert len(again) <= sum(answered.values()) - kept <= 4  # those under way when it was killed
+    for told in (found := json.loads(done.out), whole):
+        del told["asked_now"], told["asked"]["oldest"], told["asked"]["newest"]
+    assert found == whole
+
+
+def kill_when_most_is_answered(command: tuple[str, ...], count: int) -> int:
+    """Starts the command and kills it with so many replies kept: the controls are through, and prompts are
+    asked. How many replies it kept comes back, once the server has ended what it had begun.
+    """
+    replies, root = Path("judged") / ".replies", Path(__file__).parents[2]
+    words = [sys.executable, "-m", "dpaudit", *command]
+    begun = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(root)}, stdout=subprocess.PIPE)
+    while lines(replies) < count:
+        assert begun.poll() is None
+        time.sleep(0.01)
+    begun.kill()
+    begun.communicate()
+    time.sleep(0.2)
+    return lines(replies)
+
+
+def lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.is_file() else 0

@@ -163,12 +163,28 @@ def test_every_judge_that_was_tried_on_the_same_answers_is_told_with_its_folder(
     assert "in folder" not in call("judge", "validate", "--out", "one").out
 
 
+@pytest.mark.parametrize("option", ["--questions", "--controls"])
+@pytest.mark.parametrize(
+    "names",
+    [("prompt", "reference"), ("question", "answer"), ("instruction", "output"), ("prompt", "completion")],
+)
+def test_one_file_of_right_answers_fits_either_option(
+    option: str, names: tuple[str, str], call: Call
+) -> None:
+    write_files()
+    write("right.jsonl", [{"id": f"q{n}", names[0]: question(n), names[1]: right(n)} for n in range(COUNT)])
+    write_rules("http://127.0.0.1:9/v1")
+    ahead = call(*FILES, option, "right.jsonl", "--dry-run", "--json")
+    assert ahead.code == 0, ahead.err
+    assert json.loads(ahead.out)["calls_for_controls"] > 0
+
+
 def test_few_prompts_and_unscored_ones_are_told_with_their_bounds(call: Call) -> None:
     write_files()
     with serving(JudgeServer(knows, lambda text, _: "empty" if "Tea 5." in text else None)) as server:
         write_rules(server.url, retries=0)
         told = call(*WHOLE, "--prompts", "20")
-    assert told.code == 0 and "fewer than 30 distinct prompts (20)" in told.out
+    assert told.code == 0 and told.out.count("fewer than 30 distinct prompts") == 1  # a caution, and no note
     bounds = [line for line in told.out.splitlines() if line.startswith("unscored all")]
     assert bounds == ["unscored all lost: 0.825", "unscored all won: 0.875"]
 

@@ -8,8 +8,9 @@ import fabricate
 import pytest
 
 from dpaudit.models import licence as licences
-from dpaudit.page.render import render
-from dpaudit.stages import report
+from dpaudit.page.render import render, render_public
+from dpaudit.stages import report, report_public
+from dpaudit.stages.read_results import Reading
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
@@ -26,7 +27,7 @@ def counted(run_dir: RunDir, **counts: int) -> None:
 
 def words(run_dir: RunDir, plan: Plan) -> str:
     """The identity as the page shows it."""
-    html = render(report.assemble(report.Reading(run_dir), plan))
+    html = render(report.assemble(Reading(run_dir), plan))
     section = html.split('<section id="identity">')[1].split("</section>")[0]
     return " ".join(re.sub(r"<[^>]+>", " ", section).split())
 
@@ -54,12 +55,29 @@ def test_what_the_run_does_not_say_is_not_zero(tmp_path: Path) -> None:
     told = words(run_dir, plan)
     for term in ("Read", "Patients that the data name", "Held out, never trained on", "Who ran it"):
         assert f"{term} not stated" in told, term
-    assert "Languages, and dates of the records not stated; not stated" in told
+    assert "dates of the records not declared in the suite; not declared in the suite" in told
+    assert "by script" not in told
     assert "Base weights, by their hash not stated" in told
     declared = replace(plan, suite=replace(plan.suite, training=replace(plan.suite.training, unit="record")))
     counted(run_dir, **COUNTS)
-    data = report.assemble(report.Reading(run_dir), declared).identity.data
+    data = report.assemble(Reading(run_dir), declared).identity.data
     assert data.patients is None  # records are no patients
+
+
+def test_languages_and_dates_are_as_declared_and_scripts_as_counted(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path, ("train",))
+    data = replace(plan.suite.data, languages="English, Spanish", dates="2019 to 2023")
+    declared = replace(plan, suite=replace(plan.suite, data=data))
+    manifest = run_dir.read_json("corpus/manifest.json") | {"scripts": {"Latin": 3456, "Han": 654}}
+    fabricate.rewrite(run_dir, "corpus/manifest.json", manifest)
+    fabricate.bind(run_dir)
+    said = "English, Spanish (records by script, which is no language: 3,456 Latin, 654 Han); 2019 to 2023"
+    assert said.replace(" ", "") in words(run_dir, declared).replace(" ", "")
+    public = render_public(report_public.present(run_dir, declared))
+    for private in ("3,456", "3456", "Latin", "Spanish", "2023"):
+        assert private not in public
+    assert "data.languages" in declared.settings("description")
+    assert "dates" not in declared.to_json()["suite"]["data"]  # training does not depend on it
 
 
 def test_a_limit_of_rows_is_told(tmp_path: Path) -> None:
@@ -84,7 +102,7 @@ def test_a_limit_of_rows_is_told(tmp_path: Path) -> None:
 def test_only_the_description_names_a_person(tmp_path: Path, description: str, name: str | None) -> None:
     run_dir, plan = fabricate.run(tmp_path, ("train",))
     described = replace(plan, suite=replace(plan.suite, description=description))
-    assert report.assemble(report.Reading(run_dir), described).identity.responsible == name
+    assert report.assemble(Reading(run_dir), described).identity.responsible == name
 
 
 def test_the_base_has_its_hash_and_its_licence(tmp_path: Path) -> None:
@@ -97,7 +115,7 @@ def test_the_base_has_its_hash_and_its_licence(tmp_path: Path) -> None:
         figures["base"] = {"config.json": "c" * 32, "model.safetensors": "a" * 32}
         fabricate.rewrite(run_dir, f"train/{arm.name}/train.json", figures)
     suite = replace(plan.suite, model=replace(plan.suite.model, base=str(base)))
-    found = report.assemble(report.Reading(run_dir), replace(plan, suite=suite)).identity.base
+    found = report.assemble(Reading(run_dir), replace(plan, suite=suite)).identity.base
     assert (found.weights, found.licence) == ({"model.safetensors": "a" * 32}, "apache-2.0")
     told = words(run_dir, replace(plan, suite=suite))
     assert "licence: apache-2.0" in told and "model.safetensors " + "a" * 32 in told

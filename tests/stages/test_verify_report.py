@@ -27,7 +27,7 @@ from dpaudit.judging import losses, quality
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism
-from dpaudit.stages import comparisons, contaminated, evaluate, judge, report, verify_report
+from dpaudit.stages import comparisons, contaminated, evaluate, judge, report, report_public, verify_report
 from dpaudit.stages.audit import audit
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stages.judge_replies import REPLIES
@@ -182,7 +182,8 @@ def test_a_correct_run_is_made_again_to_the_last_figure(run_dir: RunDir) -> None
         "report/index.html",
     }  # fmt: skip
     assert found.figures > 1000
-    assert found.not_there == ["judge/summary.json (dpaudit judge)"]
+    public = "report/public.html (dpaudit report html --public)"
+    assert found.not_there == [public, "judge/summary.json (dpaudit judge)"]
     assert any("not asked for again" in why for why in found.hash_checked.values())
 
 
@@ -300,10 +301,11 @@ def test_an_edited_page_is_named(sealed: bool, run_dir: RunDir) -> None:
     assert found.key.endswith("/bound/epsilon_lower")
 
 
-def seal(run_dir: RunDir) -> None:
+def seal(run_dir: RunDir, page: str = "report/index.html") -> None:
     """Makes the page one that this run wrote, whatever it says."""
-    digest = custody.file_digest(run_dir.file("report/index.html"))
-    run_dir.write_json("report/index.html.custody.json", {"sha256": [digest]}, ["report/report.json"])
+    beside = custody.sidecar(page)
+    digest = custody.file_digest(run_dir.file(page))
+    run_dir.write_json(beside, {"sha256": [digest]}, run_dir.recorded_inputs(beside))
 
 
 def test_other_words_on_the_page_are_an_edit_or_with_its_seal_out_of_date(
@@ -340,6 +342,43 @@ def test_results_that_are_newer_than_the_page_are_no_edit(run_dir: RunDir, made:
         UsageError, match=r"an earlier state of evaluate/summary\.json; type `dpaudit report html --run "
     ):
         checked(run_dir)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_an_edited_figure_of_the_public_edition_is_named(sealed: bool, run_dir: RunDir, made: Made) -> None:
+    page, _ = report_public.run(run_dir, made[1])
+    if not sealed:
+        found = checked(run_dir)
+        assert found.difference is None and report_public.PAGE in found.recomputed
+        assert not any("public" in file for file in found.not_there)
+    html = page.read_text(encoding="utf-8")
+    at = html.index("</data>", html.index("epsilon_spent"))
+    page.write_text(html[:at] + "7" + html[at:], encoding="utf-8")
+    if sealed:
+        seal(run_dir, report_public.PAGE)
+    differs = checked(run_dir).difference
+    assert differs is not None and differs.file == report_public.PAGE and differs.got.endswith("7'")
+    assert differs.key.endswith("/epsilon_spent")
+
+
+def test_an_older_public_edition_is_out_of_date(run_dir: RunDir, made: Made) -> None:
+    report_public.run(run_dir, made[1])
+    found = measured_again(run_dir)
+    report.run(run_dir, made[1], QUIET)
+    way = f"an earlier state of {found}; type `dpaudit report html --public --run "
+    with pytest.raises(UsageError, match=rf"report/public\.html: .*{way}"):
+        checked(run_dir)
+
+
+def measured_again(run_dir: RunDir) -> str:
+    """A result of other bytes and the same figures."""
+    file = "audit/sft-eps1/extraction.json"
+    data = run_dir.read_json(file)
+    data["inputs"] = dict(data["inputs"]) | {
+        "records/evaluation.json": run_dir.digest("records/evaluation.json")
+    }
+    fabricate.rewrite(run_dir, file, data)
+    return file
 
 
 def test_a_run_that_was_begun_later_on_the_same_data_is_no_edit(run_dir: RunDir) -> None:
@@ -479,4 +518,5 @@ def test_a_run_that_was_only_trained_says_what_is_missing(tmp_path: Path) -> Non
     report.run(run_dir, plan, QUIET)
     found = checked(run_dir)
     assert found.difference is None
-    assert [line.split()[0] for line in found.not_there] == ["audit/", "evaluate/", "judge/summary.json"]
+    lacking = ["report/public.html", "audit/", "evaluate/", "judge/summary.json"]
+    assert [line.split()[0] for line in found.not_there] == lacking

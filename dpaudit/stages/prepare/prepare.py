@@ -134,6 +134,7 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int, insid
             "over_cap": corpus.over_cap,
             "patients": corpus.people()[0],
         },
+        "scripts": dict(corpus.scripts.most_common()),
         "axes_short": inside.short,
         siblings.SAME_DATA: same_data.names(run_dir, plan),
         "units": certain + (flipped + wanted.canaries + wanted.extraction) // 2,

@@ -1,0 +1,22 @@
+"""In which script a text is written."""
+
+import pytest
+
+from dpaudit.data.scripts import script_of
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("The dose is 5 mg, twice a day.", "Latin"),
+        ("dos comprimidos al d\u00eda, seg\u00fan la prescripci\u00f3n", "Latin"),
+        ("\u6bcf\u65e5\u670d\u7528 Atorvastatin 20 mg", "Han"),  # four characters beside two words
+        ("Take \u4eba\u53c2 with food, not before sleep", "Latin"),
+        ("\u304a\u85ac\u3092\u98f2\u307f\u307e\u3059", "kana"),
+        ("\u043f\u0440\u0438\u043d\u0438\u043c\u0430\u0442\u044c", "Cyrillic"),
+        ("5 / 3 !", "other"),
+        ("", "other"),
+    ],
+)
+def test_the_script_with_most_words_is_told(text: str, script: str) -> None:
+    assert script_of(text) == script
