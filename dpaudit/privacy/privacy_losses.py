@@ -67,7 +67,7 @@ def _deltas(loss: GaussianPrivacyLoss, epsilons: Floats) -> Floats:
 
 def _outputs(loss: GaussianPrivacyLoss, losses: Floats) -> Floats:
     """The largest outputs whose privacy loss is at least each of `losses`; sensitivity is 1."""
-    variance, rate = loss.standard_deviation**2, loss.sampling_prob
+    variance, rate = float(loss.standard_deviation**2), loss.sampling_prob
     if loss.adjacency_type == AdjacencyType.REPLACE:
         return _outputs_replaced(losses, variance, rate)
     sign = 1.0 if loss.adjacency_type == AdjacencyType.REMOVE else -1.0
