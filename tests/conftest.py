@@ -26,9 +26,10 @@ FILES = sorted(Path(__file__).parent.rglob("test_*.py"))
 sys.path += sorted({str(file.parent) for file in FILES} - set(sys.path))
 
 LONGEST = (  # files by the time that they take: the processes end together when these begin first
-    "test_pipelines", "test_verify_endpoints", "test_accountants", "test_lab", "test_resume", "test_fuzz",
-    "test_parallel", "test_preference", "test_ranks", "test_verify_renderings", "test_verify",
-    "test_audit", "test_subsampled", "test_train", "test_verify_kept", "test_planning", "test_served",
+    "test_pipelines", "test_verify_endpoints", "test_audit", "test_judge_outside", "test_verify_report",
+    "test_lab", "test_resume", "test_fuzz", "test_parallel", "test_preference", "test_ranks",
+    "test_verify_renderings", "test_verify", "test_judge_replies", "test_accountants", "test_subsampled",
+    "test_train", "test_verify_kept", "test_judge_told", "test_planning", "test_served",
     "test_accounting", "test_merge", "test_axes", "test_inside", "test_custody",
     "test_cli", "test_selftest", "test_false_refutation", "test_bounds", "test_prepare",
     "test_kills", "test_shadows", "test_declarations", "test_mechanism", "test_report", "test_blind",
