@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check test-slow test-vllm test-machines format docs builtin-model bench-account bench-train bench-score clean
+.PHONY: demo test check types tests test-slow test-vllm test-machines format docs builtin-model bench-account bench-train bench-score clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -16,11 +16,18 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(MAKE) --no-print-directory check
 
-# three processes on two cores: one fills the gaps in which a test of locks or signals waits
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory --jobs 2 types tests
+
+types: $(STAMP)
 	$(BIN)/mypy
+
+# Three processes on two cores: one fills the gaps in which a test of locks or signals waits. Compiled files are
+# kept whatever the environment says: each process, and each command that a test starts, would compile them again
+tests: export PYTHONDONTWRITEBYTECODE :=
+tests: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)

@@ -2,6 +2,7 @@
 package in a wheel.
 """
 
+import os
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -24,8 +25,12 @@ def shipped(folder: str) -> Path:
 
 def listing(folder: str, own: Path | None = None) -> dict[str, Path]:
     """Name (file stem) -> YAML file, the user's own folder (`./FOLDER`, or `own`) before the shipped one."""
-    places = [shipped(folder), own if own is not None else Path.cwd() / folder]
+    places = _places(folder, own)
     return {file.stem: file for place in places if place.is_dir() for file in sorted(place.glob("*.yaml"))}
+
+
+def _places(folder: str, own: Path | None) -> tuple[Path, Path]:
+    return shipped(folder), own if own is not None else Path.cwd() / folder
 
 
 def find(folder: str, name: str, own: Path | None = None) -> Path:
@@ -39,6 +44,9 @@ def find(folder: str, name: str, own: Path | None = None) -> Path:
         if str(typed.parent) not in (folder, "."):
             raise UsageError(name, f"a YAML file for {folder}", "no such file")
         name = typed.stem
+    for place in reversed(_places(folder, own)):  # a list of the whole folder takes far longer
+        if Path(name).name == name and os.path.isfile(file := place / f"{name}.yaml"):
+            return file
     known = listing(folder, own)
     if name not in known:
         raise UsageError(

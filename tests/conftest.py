@@ -1,5 +1,7 @@
 """Fixtures that several test modules share."""
 
+import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -19,18 +21,34 @@ os.environ["COLUMNS"] = "100"  # as where nobody tells how wide the terminal is
 # imports PEFT, for models in int8 that no test has
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
+FILES = sorted(Path(__file__).parent.rglob("test_*.py"))
 # a file may take helpers from a file in another folder, also where it is run alone
-sys.path += sorted({str(file.parent) for file in Path(__file__).parent.rglob("test_*.py")} - set(sys.path))
+sys.path += sorted({str(file.parent) for file in FILES} - set(sys.path))
 
 LONGEST = (  # files by the time that they take: the processes end together when these begin first
-    "test_pipelines", "test_verify_endpoints", "test_accountants", "test_lab", "test_resume", "test_fuzz",
-    "test_parallel", "test_preference", "test_ranks", "test_verify_renderings", "test_verify",
-    "test_audit", "test_subsampled", "test_train", "test_verify_kept", "test_planning", "test_served",
+    "test_pipelines", "test_verify_endpoints", "test_audit", "test_judge_outside", "test_verify_report",
+    "test_lab", "test_resume", "test_fuzz", "test_parallel", "test_preference", "test_ranks",
+    "test_verify_renderings", "test_verify", "test_judge_replies", "test_accountants", "test_subsampled",
+    "test_train", "test_verify_kept", "test_judge_told", "test_planning", "test_served",
     "test_accounting", "test_merge", "test_axes", "test_inside", "test_custody",
     "test_cli", "test_selftest", "test_false_refutation", "test_bounds", "test_prepare",
     "test_kills", "test_shadows", "test_declarations", "test_mechanism", "test_report", "test_blind",
     "test_beside", "test_paired", "test_own_data",
 )  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Processes that test side by side begin to import at different files: rewriting the assertions of all
+    takes ten seconds, and what one process has rewritten the others read.
+    """
+    at = getattr(session.config, "workerinput", None)
+    if at is None or session.config.args != session.config.getini("testpaths"):
+        return
+    begin = int(at["workerid"].removeprefix("gw")) * len(FILES) // at["workercount"]
+    for file in FILES[begin:] + FILES[:begin]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # told where the file is collected
+            importlib.import_module(file.stem)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

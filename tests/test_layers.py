@@ -7,6 +7,7 @@ import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,11 @@ def room(name: str) -> str:
     return name
 
 
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def imports(tree: ast.AST) -> Iterator[str]:
     """Every module that is imported, as an absolute name; `from a import b` gives a.b."""
     for node in ast.walk(tree):
@@ -126,7 +132,7 @@ def test_rooms_import_lower_ones_alone() -> None:
 
 @pytest.mark.parametrize("name", [n for n in MODULES if n not in ("", "builtin")])
 def test_a_room_imports_what_is_on_its_list(name: str) -> None:
-    for imported in imports(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+    for imported in imports(parsed(MODULES[name])):
         target = own(imported)
         if target:
             assert room(target) in (room(name), *ROOMS[room(name)].split()), f"{name} imports {target}"
@@ -137,7 +143,7 @@ def test_what_is_on_a_rooms_list_is_imported() -> None:
     used: dict[str, set[str]] = {name: set() for name in ROOMS}
     for name, file in MODULES.items():
         if name not in ("", "builtin"):
-            targets = {own(imported) for imported in imports(ast.parse(file.read_text(encoding="utf-8")))}
+            targets = {own(imported) for imported in imports(parsed(file))}
             used[room(name)] |= {room(target) for target in targets if target}
     for name, lower in ROOMS.items():
         assert used[name] - {name} == set(lower.split()), name
@@ -145,7 +151,7 @@ def test_what_is_on_a_rooms_list_is_imported() -> None:
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("__init__.py")), ids=lambda file: file.parent.name)
 def test_a_rooms_first_file_is_a_docstring(file: Path) -> None:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parsed(file)
     if file.parent != PACKAGE:
         assert len(tree.body) == 1 and ast.get_docstring(tree)
 
@@ -154,7 +160,7 @@ def test_a_rooms_first_file_is_a_docstring(file: Path) -> None:
 def test_a_module_is_at_most_400_lines_and_a_function_50(name: str) -> None:
     text = MODULES[name].read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 400
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(MODULES[name])):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None and node.end_lineno - node.lineno < 50, node.name
 
@@ -162,7 +168,7 @@ def test_a_module_is_at_most_400_lines_and_a_function_50(name: str) -> None:
 def test_no_import_cycle() -> None:
     graph = {}
     for name, file in MODULES.items():
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = parsed(file)
         graph[name] = {own(imported) for imported in imports(tree)} - {None, "", name}
     graphlib.TopologicalSorter(graph).prepare()
 
@@ -171,13 +177,13 @@ def test_no_import_cycle() -> None:
     "name", [n for n in MODULES if n and n.split(".")[0] not in ("models", "training", "callback", "builtin")]
 )
 def test_nothing_heavy_at_module_level(name: str) -> None:
-    tree = module_level(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+    tree = module_level(parsed(MODULES[name]))
     assert not {imported.split(".")[0] for imported in imports(tree)} & HEAVY
 
 
 @pytest.mark.parametrize("name", [n for n in MODULES if n.split(".")[0] == "stats"])
 def test_stats_has_no_torch(name: str) -> None:
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    tree = parsed(MODULES[name])
     assert {imported.split(".")[0] for imported in imports(tree)}.isdisjoint(HEAVY)
 
 
@@ -204,7 +210,7 @@ def users_of(*words: str) -> set[str]:
     """The modules whose code (not its docstrings) names one of the words as a name, attribute or import."""
     found = set()
     for name, file in MODULES.items():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(file)):
             used = getattr(node, "attr", None), getattr(node, "id", None), getattr(node, "name", None)
             if set(used) & set(words):
                 found.add(name)

@@ -221,9 +221,11 @@ def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
     """Raises UsageError for recipes that cannot be combined; a part's own parts are not read, so that a
     recipe that names itself ends too.
     """
+    if recipe.signal != "combination":
+        return
     where = f"{path}: parameters.recipes"
     known = content.listing("attacks", own)
-    for name in recipe.parameters.get("recipes", ()) if recipe.signal == "combination" else ():
+    for name in recipe.parameters.get("recipes", ()):
         if name not in known:
             raise UsageError(where, f"some of {', '.join(sorted(known))}", f"{name!s:.40}")
         if content.load_yaml(known[name]).get("signal") == "combination":

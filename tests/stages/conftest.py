@@ -27,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Path
         if not (folder / "whole").exists():
             source = written(folder / "train.jsonl", [sharegpt(3 * i) for i in range(12)])
             plant.plant(source, folder / "planted.jsonl", folder / "key.json", 100)
-            trained(folder, toy_model_dir, folder / "adapter")
+            trained(folder / "planted.jsonl", toy_model_dir, folder / "adapter")
             (folder / "whole").touch()
     return folder
 

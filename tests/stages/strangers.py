@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -33,11 +32,11 @@ CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
 Scored = tuple[list[str], list[float | None]]
 
 
-def trained(folder: Path, model: Path, adapter: Path, *more: str) -> None:
+def trained(data: Path, model: Path, adapter: Path, *more: str) -> None:
     """The stranger's script, typed; in a forked process, which has PyTorch loaded already."""
     import peft  # noqa: F401
 
-    data, script = folder / "planted.jsonl", ROOT / "benchmarks" / "stranger.py"
+    script = ROOT / "benchmarks" / "stranger.py"
     words = ["--model", str(model), "--data", str(data), "--out", str(adapter), *more]
     words += ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
     training = multiprocessing.get_context("fork").Process(target=_typed, args=(script, words))
@@ -78,16 +77,6 @@ def judged(
     made = verify_verdicts.Claimed("the adapter", claim, found, look)
     (answer,) = questions.answered([verify_verdicts.asked(made)])
     return SimpleNamespace(verdict=answer, **vars(found))
-
-
-def refused(*words: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dpaudit", "verify", *map(str, words)], capture_output=True, text=True
-    )
-    assert done.returncode == 2, done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("dpaudit:")]
-    assert len(told) == 1 and "Traceback" not in done.stderr
-    return told[0]
 
 
 def attempt(audited: Audited, key: Path, **more: Any) -> str:

@@ -4,8 +4,6 @@ unasked.
 
 import json
 import random
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from regenerate_docs import ROOT
+from strangers import trained
 from test_plant import written
 from typer.testing import CliRunner, Result
 
@@ -41,10 +39,7 @@ def without(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Pa
     folder = tmp_path_factory.mktemp("held")
     source = written(folder / "train.jsonl", [spoken(i) for i in range(110)])
     hold_out.hold_out(source, folder / "left.jsonl", folder / "key.json", 100)
-    words = ["--model", toy_model_dir, "--data", folder / "left.jsonl", "--out", folder / "adapter"]
-    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
-    script = ROOT / "benchmarks" / "stranger.py"
-    subprocess.run([sys.executable, script, *map(str, words), *more], check=True, capture_output=True)
+    trained(folder / "left.jsonl", toy_model_dir, folder / "adapter")
     return folder
 
 

@@ -10,9 +10,9 @@ from strangers import (
     CLAIM,
     attempt,
     check,
-    refused,
 )
 from test_plant import resealed
+from typed import Call
 
 from dpaudit.errors import UsageError
 from dpaudit.planting import audit_key
@@ -62,9 +62,15 @@ def test_keys_that_do_not_fit(world: Path, toy_adapter_dir: Path, tmp_path: Path
     assert "at least 100" in attempt(audited, tmp_path / "few.json")
 
 
-def test_the_command_tells_in_one_line(world: Path, toy_model_dir: Path) -> None:
-    assert "--base" in refused("--model", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM)
-    assert "--key" in refused("--model", toy_model_dir)
+def test_the_command_tells_in_one_line(call: Call, world: Path, toy_model_dir: Path) -> None:
+    for words, lacking in (
+        (("--key", str(world / "key.json"), "--claim", CLAIM), "--base"),
+        ((), "--key"),
+    ):
+        done = call("verify", "--model", str(toy_model_dir), *words)
+        told = [line for line in done.err.splitlines() if line.startswith("dpaudit:")]
+        assert done.code == 2 and len(told) == 1 and lacking in told[0]
+        assert "Traceback" not in done.err
 
 
 def test_an_adapter_of_another_model_is_refused(

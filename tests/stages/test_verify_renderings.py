@@ -1,15 +1,12 @@
 """In which forms a model is asked, and which of them counts."""
 
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from regenerate_docs import ROOT
 from strangers import (
     CLAIM,
     OTHER,
@@ -35,7 +32,7 @@ def test_the_rendering_that_was_trained_is_found_without_a_coin(
     form: list[str], learned: str, world: Path, toy_model_dir: Path, tmp_path: Path
 ) -> None:
     if form:
-        trained(world, toy_model_dir, tmp_path / "adapter", *form)
+        trained(world / "planted.jsonl", toy_model_dir, tmp_path / "adapter", *form)
     adapter = tmp_path / "adapter" if form else world / "adapter"
     key, answers = asked(world, adapter)
     found = judged(key, claims.parse(CLAIM), answers)
@@ -125,11 +122,8 @@ def test_an_adapter_with_tokens_of_its_own_is_refuted(
     marks = ("<|im_start|>", "<|im_end|>")
     template = "{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>\n{% endfor %}"
     (tmp_path / "template").write_text(template, encoding="utf-8")
-    words = ["--model", toy_model_dir, "--data", world / "planted.jsonl", "--out", tmp_path / "adapter"]
-    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8", "--template", tmp_path / "template"]
-    script = ROOT / "benchmarks" / "stranger.py"
-    command = [sys.executable, script, *words, *more, "--add-tokens", *marks]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    more = ("--template", str(tmp_path / "template"), "--add-tokens", *marks)
+    trained(world / "planted.jsonl", toy_model_dir, tmp_path / "adapter", *more)
     at = ("--adapter", tmp_path / "adapter", "--key", world / "key.json", "--claim", CLAIM)
     done = check(*at, "--out", tmp_path)
     assert done.exit_code == 1, done.output
@@ -181,17 +175,7 @@ def test_an_adapter_that_was_trained_in_its_own_template_is_asked_in_it(
     )
     other = Path(shutil.copytree(toy_model_dir, tmp_path / "other"))
     (other / "chat_template.jinja").write_text(template, encoding="utf-8")
-    script = ROOT / "benchmarks" / "stranger.py"
-    words = [
-        "--model",
-        str(other),
-        "--data",
-        str(world / "planted.jsonl"),
-        "--out",
-        str(tmp_path / "adapter"),
-    ]
-    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
-    subprocess.run([sys.executable, str(script), *words, *more], check=True, capture_output=True)
+    trained(world / "planted.jsonl", other, tmp_path / "adapter")
 
     def right(out: str) -> Any:
         check(

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from dpaudit import content
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.stages import evaluate, judge
 from dpaudit.stages.attack import attack, shadows
@@ -28,7 +30,7 @@ from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Grid, Method
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training, Unit
+from dpaudit.suite.suite import Candidates, Data, Judging, Lora, Model, Schedule, Suite, Training, Unit
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -54,6 +56,15 @@ def make_plan(model: Path, **training: Any) -> Plan:
         grid=Grid(epsilons=(4.0,), dpo=("sigmoid",), dpo_epsilons=(4.0,)),
     )
     return Plan(chosen, seed=3)
+
+
+def judged_by_few(plan: Plan, folder: Path) -> Plan:
+    """The plan with a judge that is asked seven controls of a kind, where what it says does not matter."""
+    rules = content.load_yaml(content.find("judges", "likelihood"))
+    few = rules["controls"] | {"count": 7, "least": 7}
+    rubric = folder / "few.yaml"
+    rubric.write_text(yaml.safe_dump(rules | {"name": "few", "controls": few}))
+    return replace(plan, suite=replace(plan.suite, judging=Judging(rubric=str(rubric))))
 
 
 def prepared(plan: Plan, runs: Path) -> RunDir:
@@ -285,7 +296,7 @@ def test_an_arm_that_began_with_another_adapter_than_the_present_start_is_refuse
     start = Path(shutil.copytree(toy_adapter_dir, tmp_path / "start"))
     plan = make_plan(toy_model_dir, lora=Lora(rank=2, alpha=8))
     model = replace(plan.suite.model, start=str(start), assume_public=True)
-    plan = replace(plan, suite=replace(plan.suite, model=model))
+    plan = judged_by_few(replace(plan, suite=replace(plan.suite, model=model)), tmp_path)
     run_dir = prepared(plan, tmp_path / "runs")
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
     file = start / "adapter_model.safetensors"
@@ -315,7 +326,7 @@ def test_an_arm_that_began_with_another_adapter_than_the_present_start_is_refuse
 def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
     """Its adapter says nothing on another base: an attack would find no member, and the claim would stand."""
     base = Path(shutil.copytree(toy_model_dir, tmp_path / "base"))
-    plan = make_plan(base)
+    plan = judged_by_few(make_plan(base), tmp_path)
     run_dir = prepared(plan, tmp_path / "runs")
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
     stages: list[Callable[[], object]] = [
