@@ -163,7 +163,14 @@ MicroBatch = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show noise, steps and memory of every adapter, and train nothing.")
+    bool,
+    typer.Option("--dry-run", help="Show noise, steps, memory and time of every adapter, and train nothing."),
+]
+Measure = Annotated[
+    bool,
+    typer.Option(
+        "--measure/--no-measure", help="With --dry-run: time a few passes on this machine, or none."
+    ),
 ]
 Check = Annotated[
     bool,
