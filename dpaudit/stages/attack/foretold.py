@@ -80,7 +80,7 @@ def _of_method(
     items: Sequence[Item],
     heldout: list[Record],
 ) -> "Seconds":
-    """What all arms of one method take: copies are made once, a reference is asked once, each arm is asked."""
+    """What all arms of one method take: copies are made once, a reference is asked once, arms each."""
     import numpy as np
 
     from dpaudit.training.trial import timed
