@@ -1,12 +1,12 @@
 """What `--dry-run` foretells of a suite's training, and what the training then takes: whole processes.
 
     python benchmarks/foretold.py --out benchmarks/results/foretold.json demo
-    python benchmarks/foretold.py --out ... --data FILE small        # words after the suite: its options
+    python benchmarks/foretold.py --out ... --data FILE small --steps 20
 
-A dry run measures, then the same arms are trained. Seconds are those of the clock, as busy as the machine was at
-either time, and those of the processor, of which those of a dry run that measures nothing are taken off: it
-prepares the same corpus. Where other work runs beside, the processor's are the better measure. The aims: time
-within a factor of 1.5, memory within 20 %.
+A dry run measures, then the same arms are trained. Seconds are those of the clock, on the machine as it was,
+and those of the processor, less those of a dry run that measures nothing, which prepares the same corpus.
+Where other work runs beside, the processor's are the better measure. The aims: time within a factor of 1.5,
+memory within 20 %.
 """
 
 import argparse
