@@ -1,4 +1,4 @@
-"""Two hundred arms of one step each on the embedded model, while workers are killed by chance: none is lost."""
+"""Two hundred arms of one step on the embedded model, while workers are killed by chance: none is lost."""
 
 import importlib.util
 import json
