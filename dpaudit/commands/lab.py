@@ -48,7 +48,7 @@ def run(
     seed: options.SeedOrNone = None,
     insecure_seed: options.InsecureSeed = None,
     dry_run: options.DryRun = False,
-    measure: options.Measure = True,
+    no_measure: options.NoMeasure = False,
     check: options.Check = False,
     micro_batch: options.MicroBatch = None,
     allow_egress: options.RunEgress = None,
@@ -63,7 +63,7 @@ def run(
     if check and not (plan.suite.claims or any(arm.private for arm in plan.suite.grid.arms)):
         raise UsageError("--check", "a private arm, or a claim of the suite", "neither", "add --eps E")
     if dry_run:
-        _forecast(plan, runs, where, workers, as_json, measure)
+        _forecast(_placed(plan, micro_batch), runs, where, workers, as_json, not no_measure)
         return
     plans.allow_items(plan.suite, allow_egress or ())
     run_dir = sequence.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch, where)
@@ -89,7 +89,7 @@ def train(
     seed: options.SeedOrNone = None,
     insecure_seed: options.InsecureSeed = None,
     dry_run: options.DryRun = False,
-    measure: options.Measure = True,
+    no_measure: options.NoMeasure = False,
     arm: options.Arms = None,
     micro_batch: options.MicroBatch = None,
     allow_egress: options.Items = None,
@@ -102,7 +102,8 @@ def train(
     where = place.typed(on, workers)
     plan = _plan(suite, asked, seed, insecure_seed, dry_run, runs)
     if dry_run:
-        _forecast(plan, runs, where, workers, as_json, measure, is_whole=False)
+        placed = _placed(plan, micro_batch)
+        _forecast(placed, runs, where, workers, as_json, not no_measure, is_whole=False)
         return
     plans.allow_items(plan.suite, allow_egress or ())
     run_dir = sequence.train(plan, runs, Progress(), arm, workers, micro_batch, on=where)
@@ -135,6 +136,13 @@ def _tell_name(suite: str, plan: Plan) -> None:
     """Says what a run is called whose suite bears another name than its file, as a copy of one does."""
     if plan.suite.name != Path(suite).stem:
         Progress().say(f"note: the run is called {plan.suite.name}, as `name:` in {suite} says")
+
+
+def _placed(plan: Plan, micro_batch: int | None) -> Plan:
+    """The plan with what was typed for a forward pass, which is no part of plan.json."""
+    if micro_batch is None:
+        return plan
+    return plan.with_settings({"training.micro_batch": micro_batch}, "--micro-batch")
 
 
 def _forecast(

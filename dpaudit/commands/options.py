@@ -166,11 +166,8 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show noise, steps, memory and time of every adapter, and train nothing."),
 ]
-Measure = Annotated[
-    bool,
-    typer.Option(
-        "--measure/--no-measure", help="With --dry-run: time a few passes on this machine, or none."
-    ),
+NoMeasure = Annotated[
+    bool, typer.Option("--no-measure", help="With --dry-run: time no passes on this machine.")
 ]
 Check = Annotated[
     bool,
