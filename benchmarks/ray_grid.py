@@ -4,9 +4,9 @@
     python benchmarks/ray_grid.py --out benchmarks/results/ray_grid.json
 
 Each round trains the demo's four SFT arms both ways, in an order that turns from round to round; Ray is
-started and ended by the command. Seconds are those of the clock, so the machine has to be left alone: the load
-before each command is kept beside. The aim: Ray takes at most 1.15 times as long. On a machine with more cores
-type `taskset --cpu-list 0,1` before it.
+started and ended by the command. Seconds are those of the clock, so the machine has to be left alone: the
+load before each command is kept beside. The aim: Ray takes at most 1.15 times as long. On a machine with
+more cores type `taskset --cpu-list 0,1` before it.
 """
 
 import argparse
