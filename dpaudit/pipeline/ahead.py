@@ -114,9 +114,12 @@ def _with_stages(
     asked, left = plan.suite.attacks, [f"attack {kind}" for kind in plan.suite.attacks if kind != "mia"]
     if "mia" in asked and run_dir is not None:
         keys = ("seconds", "processor_seconds")
-        took = dict(zip(keys, foretold.seconds(run_dir, plan, progress).tolist(), strict=True))
-        whole = {key: rows[-1][key] + took[key] for key in keys}
-        rows = [*rows, {"what": "attack mia", **took}, {"what": "arms and attack mia", **whole}]
+        try:
+            took = dict(zip(keys, foretold.seconds(run_dir, plan, progress).tolist(), strict=True))
+            whole = {key: rows[-1][key] + took[key] for key in keys}
+            rows = [*rows, {"what": "attack mia", **took}, {"what": "arms and attack mia", **whole}]
+        except PartialError as error:
+            left.insert(0, f"attack mia: {error}")
     elif "mia" in asked:
         left.insert(0, "attack mia: no corpus is drawn under training.population")
     left += ["shadow models"] * bool(plan.suite.shadows) + ["eval"] + ["judge"] * bool(plan.suite.judging)

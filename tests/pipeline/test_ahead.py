@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typed import Call
 
+from dpaudit.data import clinic
 from dpaudit.errors import GuardError, PartialError
 from dpaudit.pipeline import ahead
 from dpaudit.privacy.mechanism import Mechanism
@@ -61,6 +62,8 @@ def test_a_dry_run_measures_and_leaves_nothing(call: Call) -> None:
     assert of_all["seconds"] <= sum(rows[name]["seconds"] for name in arms) + 1e-6
     assert found["not_measured"] == "time of eval"
     assert not Path("runs").exists()
+    texts = [turn.text for record in clinic.told(clinic.patient(0, 0))[0] for turn in record.turns]
+    assert texts and not [text for text in texts if text in done.out + done.err]
     without = call("run", "mini.yaml", "--dry-run", "--no-measure", "--json")
     bare = json.loads(without.out)
     assert bare["forecast"] == found["forecast"] and "takes" not in bare
