@@ -116,7 +116,10 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while not self.stopped.wait(self._draws.uniform(*EVERY)):
-            held = sorted(self._runs.glob("*/.elsewhere.training-*.lock/*"))
+            try:
+                held = sorted(self._runs.glob("*/.elsewhere.training-*.lock/*"))
+            except OSError:  # a lock went away while it was looked at
+                continue
             fair = [file for file in held if self.killed.get(file.parent.name, 0) < TWICE]
             if not fair:
                 continue
