@@ -27,7 +27,7 @@ from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 ARMS, AT_ONCE, RETRIES = 200, 2, 3
-KILLED_LEAST = 20
+KILLED_LEAST, KILLED_MOST = 20, 60  # each costs another start of a worker
 EVERY = (0.2, 1.5)  # seconds between two kills, by chance
 TWICE = 2  # an arm is killed at most: the fourth worker that dies would end the call
 
@@ -116,6 +116,8 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while not self.stopped.wait(self._draws.uniform(*EVERY)):
+            if sum(self.killed.values()) >= KILLED_MOST:
+                return
             try:
                 held = sorted(self._runs.glob("*/.elsewhere.training-*.lock/*"))
             except OSError:  # a lock went away while it was looked at
