@@ -202,6 +202,7 @@ def test_any_typed_setting_is_read_or_one_line(
         words = [
             "train",
             "--dry-run",
+            "--no-measure",
             *(word for one in (*small, f"{key}={typed}") for word in ("--set", one)),
         ]
         fuzzing.check(fuzzing.outcome(words, monkeypatch, capfd), (seed, key, typed))

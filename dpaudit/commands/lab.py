@@ -48,6 +48,7 @@ def run(
     seed: options.SeedOrNone = None,
     insecure_seed: options.InsecureSeed = None,
     dry_run: options.DryRun = False,
+    no_measure: options.NoMeasure = False,
     check: options.Check = False,
     micro_batch: options.MicroBatch = None,
     allow_egress: options.RunEgress = None,
@@ -62,7 +63,7 @@ def run(
     if check and not (plan.suite.claims or any(arm.private for arm in plan.suite.grid.arms)):
         raise UsageError("--check", "a private arm, or a claim of the suite", "neither", "add --eps E")
     if dry_run:
-        _forecast(plan, runs, where, workers, as_json)
+        _forecast(_placed(plan, micro_batch), runs, where, workers, as_json, not no_measure)
         return
     plans.allow_items(plan.suite, allow_egress or ())
     run_dir = sequence.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch, where)
@@ -88,6 +89,7 @@ def train(
     seed: options.SeedOrNone = None,
     insecure_seed: options.InsecureSeed = None,
     dry_run: options.DryRun = False,
+    no_measure: options.NoMeasure = False,
     arm: options.Arms = None,
     micro_batch: options.MicroBatch = None,
     allow_egress: options.Items = None,
@@ -100,7 +102,8 @@ def train(
     where = place.typed(on, workers)
     plan = _plan(suite, asked, seed, insecure_seed, dry_run, runs)
     if dry_run:
-        _forecast(plan, runs, where, workers, as_json)
+        placed = _placed(plan, micro_batch)
+        _forecast(placed, runs, where, workers, as_json, not no_measure, is_whole=False)
         return
     plans.allow_items(plan.suite, allow_egress or ())
     run_dir = sequence.train(plan, runs, Progress(), arm, workers, micro_batch, on=where)
@@ -135,15 +138,31 @@ def _tell_name(suite: str, plan: Plan) -> None:
         Progress().say(f"note: the run is called {plan.suite.name}, as `name:` in {suite} says")
 
 
-def _forecast(plan: Plan, runs: Path, where: Place | None, workers: int | None, as_json: bool) -> None:
+def _placed(plan: Plan, micro_batch: int | None) -> Plan:
+    """The plan with what was typed for a forward pass, which is no part of plan.json."""
+    if micro_batch is None:
+        return plan
+    return plan.with_settings({"training.micro_batch": micro_batch}, "--micro-batch")
+
+
+def _forecast(
+    plan: Plan,
+    runs: Path,
+    where: Place | None,
+    workers: int | None,
+    as_json: bool,
+    is_measured: bool,
+    is_whole: bool = True,
+) -> None:
+    from dpaudit.pipeline import ahead
     from dpaudit.stages.train import forecast
 
     sequence.tell_earlier(plan, runs, Progress())
     gate.check(plan, is_forecast=True)
     sequence.tell_ahead(plan, runs, Progress())
-    rows = forecast.rows(plan, Progress())
+    values = ahead.told(plan, Progress(), workers, where, is_measured, is_whole)
     trained = where.told() if where is not None else forecast.here(plan, workers)
-    show({"forecast": rows, "arms_train": trained, "caveat": plan.caveat}, as_json)
+    show({**values, "arms_train": trained, "caveat": plan.caveat}, as_json)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,11 @@ MicroBatch = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show noise, steps and memory of every adapter, and train nothing.")
+    bool,
+    typer.Option("--dry-run", help="Show noise, steps, memory and time of every adapter, and train nothing."),
+]
+NoMeasure = Annotated[
+    bool, typer.Option("--no-measure", help="With --dry-run: time no passes on this machine.")
 ]
 Check = Annotated[
     bool,

@@ -390,6 +390,9 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "outputs": {"file": ("output", "text"), "state": ("state", "text")},
 }
 COLUMNS["judges_tried_in"] = {"folder": ("in folder", "text")} | COLUMNS["judges_tried"]
+COLUMNS["takes"] = {"what": ("measured on a few passes", "text"), "device": ("device", "text"),
+    "threads": ("threads", "count"), "peak_memory_mb": ("peak memory", "megabytes"),
+    "seconds": ("time", "duration"), "processor_seconds": ("processor time", "duration")}  # fmt: skip
 COLUMNS["took"] = {
     "arm": ("arm", "text"), "device": ("trained on", "text"), "devices": ("devices", "count"),
     "longest": ("longest sequence", "count"), "peak_memory_mb": ("peak memory of one", "megabytes"),

@@ -36,22 +36,22 @@ class Job:
     after: str | None = None  # the description of a job that must be done first, if it is among them
 
 
-def run(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
-    """Does all jobs, at most `workers` at once; with one worker in this process.
+def run(jobs: Sequence[Job], workers: int, progress: Progress, apart: bool = False) -> None:
+    """Does all jobs, at most `workers` at once; with one worker, or one job, in this process unless `apart`.
 
     The first error ends the other jobs and is raised here; what jobs finished before that stays.
     """
-    if workers <= 1 or len(jobs) <= 1:
+    if not apart and (workers <= 1 or len(jobs) <= 1):
         for job in jobs:
             with progress.task(job.description, job.total) as advance:
                 job.function(*job.arguments, advance)
         return
     waiting = list(jobs)
     running: dict[Connection, _Running] = {}
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None  # PyTorch's own choice
     try:
         while waiting or running:
-            while len(running) < workers and (ready := _next(waiting, running.values())):
+            while len(running) < max(1, workers) and (ready := _next(waiting, running.values())):
                 waiting.remove(ready)
                 started = _Running(ready, threads, progress)
                 running[started.connection] = started
@@ -73,7 +73,7 @@ def _next(waiting: "Sequence[Job]", running: "Iterable[_Running]") -> "Job | Non
 class _Running:
     """One job in a process of its own; `connection` carries numbers of finished pieces, then how it ended."""
 
-    def __init__(self, job: Job, threads: int, progress: Progress) -> None:
+    def __init__(self, job: Job, threads: int | None, progress: Progress) -> None:
         context = multiprocessing.get_context("spawn")
         # the process unpacks it while it watches its parent, since unpacking imports for seconds
         packed = bytes(ForkingPickler.dumps(job))
@@ -122,7 +122,7 @@ class _Running:
         self._stack.__exit__(InterruptedError, InterruptedError(), None)  # ends the task as not done
 
 
-def _work(packed: bytes, threads: int, parent: int, connection: Connection) -> None:
+def _work(packed: bytes, threads: int | None, parent: int, connection: Connection) -> None:
     interrupts.end_with_parent(parent)
     code = 0
     with interrupts.heard():
@@ -131,7 +131,8 @@ def _work(packed: bytes, threads: int, parent: int, connection: Connection) -> N
             import torch
 
             libraries.hush()
-            torch.set_num_threads(threads)
+            if threads is not None:
+                torch.set_num_threads(threads)
             connection.send(outcome(ForkingPickler.loads(packed), connection.send))
         except KeyboardInterrupt:
             code = interrupts.CODE  # the parent says so; no traceback here

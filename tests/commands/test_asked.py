@@ -112,6 +112,7 @@ def test_a_large_delta_is_allowed_to_who_asks_for_it(call: Call) -> None:
         "--set",
         "training.delta=0.1",
         "--dry-run",
+        "--no-measure",
         "--json",
     )
     assert "--allow-delta" in call(*words).err

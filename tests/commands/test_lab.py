@@ -46,7 +46,11 @@ def test_the_origins_suites_are_forecast_with_nothing_at_hand(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = call("train", "--suite", suite, "--dry-run", "--json")
     assert done.code == 0, done.err
-    rows = json.loads(done.out)["forecast"]
+    found = json.loads(done.out)
+    rows = found["forecast"]
+    assert found["takes"] == [] and re.search(
+        r"^time: \S+: a hub id that was not fetched", found["not_measured"]
+    )
     assert [row["arm"] for row in rows] == arms
     noise = [row["noise_multiplier"] for row in rows if row["epsilon"] != "inf"]
     assert all(value > 0.3 for value in noise)
@@ -85,7 +89,7 @@ def test_a_run_and_its_repeat_as_they_are_typed(call: Call) -> None:
     early = call("train", "--repeat-of", first)
     assert early.code == 2 and f"type `dpaudit attack mia --run {first}`" in early.err
     assert call("attack", "mia", "--recipe", "calibrated").code == 0
-    ahead = call("train", "--repeat-of", first, "--dry-run").err
+    ahead = call("train", "--repeat-of", first, "--dry-run", "--no-measure").err
     assert f"this run repeats {first} with fresh coins: a second release" in ahead
     assert "they have spent an epsilon of" in ahead and "will have spent an epsilon of about" in ahead
     again = call("train", "--repeat-of", first, "--json")
@@ -157,7 +161,7 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     named = told("show", "--adapter", str(page.parents[1] / "train" / "sft-eps8")).out
     assert re.search(r"^run +arm +claimed epsilon", named, re.M) and "{" not in named and "custody" in named
     Path("my.yaml").write_text(Path("mini.yaml").read_text())  # a copy, whose `name:` is the original's
-    ahead = told("train", "--suite", "my.yaml", "--eps", "2", "--dry-run").err
+    ahead = told("train", "--suite", "my.yaml", "--eps", "2", "--dry-run", "--no-measure").err
     assert "note: the run is called mini, as `name:` in my.yaml says" in ahead
     assert f"1 other run here has trained on the same data: {found['run']}." in ahead
     assert "called mini" not in again.err and "same data" not in again.err

@@ -117,10 +117,10 @@ def test_a_mistake_leaves_no_run(call: Call) -> None:
 def test_a_forecast_says_where_arms_train(call: Call) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        done = call("train", "--suite", "mini.yaml", "--dry-run", "--on", f"ray={address}")
+        done = call("train", "--suite", "mini.yaml", "--dry-run", "--no-measure", "--on", f"ray={address}")
         one_line(call("attack", "mia", "--on", f"ray={address}"), "--shadows beside it")
     assert done.code == 0 and f"on the Ray at {address}" in done.out
-    here = call("train", "--suite", "mini.yaml", "--dry-run", "--workers", "3")
+    here = call("train", "--suite", "mini.yaml", "--dry-run", "--no-measure", "--workers", "3")
     assert re.search(r"on this machine, 3 at once: .+, [\d.,]+ GiB free", here.out)
 
 

@@ -67,6 +67,12 @@ def test_a_users_mistake_arrives_as_it_was_raised(tmp_path: Path, workers: int) 
         parallel.run(jobs(refuse, tmp_path, 2), workers, Progress(quiet=True))
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_single_job_is_done_here_or_apart(tmp_path: Path, apart: bool) -> None:
+    parallel.run([Job("job", 1, write, (tmp_path / "0",))], 1, Progress(quiet=True), apart)
+    assert (int((tmp_path / "0").read_text()) == os.getpid()) is not apart
+
+
 def test_a_process_that_dies_is_partial_work(tmp_path: Path) -> None:
     with pytest.raises(PartialError, match="type the command again"):
         parallel.run(jobs(die, tmp_path, 2), 2, Progress(quiet=True))

@@ -237,7 +237,7 @@ def score(
             asked = Asked(run_dir, plan, model, job.arm, rows.items, beside, heldout, own, advance)
             for chosen in job.recipes:
                 reference = known.scores(chosen.reference, job.arm, rows.items, advance)
-                scores = _scores(chosen, asked, arm_scores, reference)
+                scores = scores_of(chosen, asked, arm_scores, reference)
                 require_numbers(run_dir, job.arm.name, scores)
                 write_scores(run_dir, plan, job.arm.name, chosen, scores, rows.counts())
 
@@ -246,25 +246,25 @@ def _sequences(run_dir: RunDir, jobs: Sequence[ScoringJob], items: dict[Any, Ite
     """How many sequences will go through the model, about: references and evidence are counted by recipe."""
     total = sum(len(rows.items) for rows in items.values())
     for job in jobs:
-        wanted = {s.evidence: s for r in job.recipes for s in _signals(r) if hasattr(s, "evidence")}
-        passes = sum(_passes(s, shadows.present(run_dir, job.arm)) for s in wanted.values())
+        wanted = {s.evidence: s for r in job.recipes for s in signals_of(r) if hasattr(s, "evidence")}
+        passes = sum(passes_of(s, shadows.present(run_dir, job.arm)) for s in wanted.values())
         total += len(items[job.arm.method].items) * (1 + passes)
     return total
 
 
-def _passes(signal: Any, known: Sequence[shadows.Shadow]) -> int:
+def passes_of(signal: Any, known: Sequence[shadows.Shadow]) -> int:
     """How often a signal's evidence sends every item through the model."""
     if isinstance(signal, Neighbourhood):
         return signal.neighbours
     return len(known) if signal.evidence == "shadows" else 1
 
 
-def _signals(chosen: Recipe) -> list[Any]:
+def signals_of(chosen: Recipe) -> list[Any]:
     signal = chosen.make_signal()
     return [r.make_signal() for r in chosen.components()] if isinstance(signal, Combination) else [signal]
 
 
-def _scores(
+def scores_of(
     chosen: Recipe, asked: Asked, arm: Sequence["TokenScores"], reference: Sequence["TokenScores"] | None
 ) -> list[Score]:
     """One score an example; of a combination, one score a component, under its name; of a residual, the arm's
@@ -275,7 +275,7 @@ def _scores(
         return [
             Score(row.example, row.kind, component.name, row.value)
             for component in chosen.components()
-            for row in _scores(component, asked, arm, reference)
+            for row in scores_of(component, asked, arm, reference)
         ]
     scores = _added_up(chosen.signal, signal, asked, arm, reference or arm)
     if chosen.calibration == "residual":

@@ -118,8 +118,8 @@ def _trained(
         dpsgd.seed_dropout(_seed(plan, name, "dropout"))
     try:
         units, objective = lesson.of_arm(run_dir, plan, job, data, model, rows, several)
-        by_trl = _by_trl(plan, job, model, units, objective, rows, advance)
-        return by_trl or loop.train(
+        trls = by_trl(plan, job, model, units, objective, rows, advance)
+        return trls or loop.train(
             model,
             units,
             job.schedule,
@@ -173,7 +173,7 @@ def checkpoints(run_dir: RunDir, arm: str) -> "Checkpoints":
     return Checkpoints(run_dir, arm, custody.INPUTS)
 
 
-def _by_trl(
+def by_trl(
     plan: Plan,
     job: ArmJob,
     model: Any,
@@ -241,7 +241,7 @@ def _measured(
         "seconds": result.seconds,
         "device": memory.place().name,
         "devices": several.count,
-        "peak_memory_mb": several.most(_peak_memory_mb()),  # of one device
+        "peak_memory_mb": several.most(peak_memory_mb()),  # of one device
         "longest": data.units.longest_sequence,
         "tokens": result.tokens,
         "tokens_per_second": result.tokens / result.seconds,
@@ -251,7 +251,7 @@ def _measured(
     }
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
     """The accelerator's peak during this arm, or the process's peak resident memory so far."""
     import torch
 

@@ -2,6 +2,9 @@
 behind.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +27,39 @@ if TYPE_CHECKING:
 SAMPLE = 1000  # rows that are encoded to see what model.max_length cuts
 
 
-def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
-    """One row an arm: what it starts from, noise, rate, steps, clip, and estimated memory in GiB.
-
-    With a declared `training.population` no data is read; without one the units are counted. Raises
-    UsageError as training itself would.
+@dataclass(frozen=True)
+class Forecast:
+    """What a plan's arms will do and spend; `rows`: one an arm, with what it starts from, noise, rate, steps,
+    clip, and estimated memory in GiB.
     """
+
+    jobs: list[ArmJob]
+    axes: int  # canaries along axes of the weights, of every arm that adds noise
+    rows: list[dict[str, Any]]
+
+
+@contextmanager
+def prepared(plan: Plan, progress: Progress) -> Iterator[RunDir | None]:
+    """The plan's run with its corpus, gone when the block ends; None under a declared
+    `training.population`, where no data are read.
+    """
+    if plan.suite.training.population:
+        yield None
+        return
+    with exclusive.scratch() as folder:
+        run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, folder)
+        prepare.run(run_dir, plan, progress)
+        yield run_dir
+
+
+def of(plan: Plan, run_dir: RunDir | None, progress: Progress) -> Forecast:
+    """The forecast of what `prepared` gave. Raises UsageError as training itself would."""
     arms = plan.suite.grid.arms
     lessons = {arm.lesson: arm for arm in arms}
-    declared = plan.suite.training.population
-    counts = dict.fromkeys(lessons, declared) if declared else _counted(plan, lessons, progress)
+    if run_dir is None:
+        counts = dict.fromkeys(lessons, plan.suite.training.population or 0)
+    else:
+        counts = _counted(run_dir, plan, lessons, progress)
     inside = axes.needed(plan, counts)
     if inside.count or inside.short:
         why = inside.short or "on top of the units; noise and rate are the same without them"
@@ -41,11 +67,18 @@ def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
     jobs = jobs_of(plan, arms, counts)
     unit = plan.suite.training.unit
     needed = {noised: _memory(plan, noised) for noised in {is_noised(job.arm, unit) for job in jobs}}
-    return [
+    rows = [
         _row(plan, job, needed[is_noised(job.arm, unit)])
         | {"axes": _axes(plan, inside, job, needed.get(True))}
         for job in jobs
     ]
+    return Forecast(jobs, inside.count, rows)
+
+
+def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
+    """The rows of a plan's forecast."""
+    with prepared(plan, progress) as run_dir:
+        return of(plan, run_dir, progress).rows
 
 
 def here(plan: Plan, workers: int | None) -> str:
@@ -77,15 +110,12 @@ def _memory(plan: Plan, noised: bool) -> "Memory":
     return memory.estimate(plan.suite.model, plan.suite.training, noised)
 
 
-def _counted(plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[str, int]:
-    with exclusive.scratch() as folder:
-        run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, folder)
-        prepare.run(run_dir, plan, progress)
-        unit = plan.suite.training.unit
-        for method in {arm.method: None for arm in lessons.values()}:
-            for line in _cut(run_dir, plan, method):
-                progress.say(line)
-        return {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
+def _counted(run_dir: RunDir, plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[str, int]:
+    unit = plan.suite.training.unit
+    for method in {arm.method: None for arm in lessons.values()}:
+        for line in _cut(run_dir, plan, method):
+            progress.say(line)
+    return {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
 
 
 def _cut(run_dir: RunDir, plan: Plan, method: Method) -> list[str]:

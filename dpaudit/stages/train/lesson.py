@@ -44,12 +44,19 @@ def with_true_labels(
     """
     from dpaudit.training import examples, losses
 
+    if arm.method == "dpo" and losses.needs_reference(arm.loss):
+        units = examples.with_reference(model, units, rows)
+    return units, objective_of(plan, arm)
+
+
+def objective_of(plan: Plan, arm: Arm) -> "Objective":
+    """The loss of an arm, for labels as they are."""
+    from dpaudit.training import examples
+
     training = plan.suite.training
     if arm.method != "dpo":
-        return units, examples.Objective("sft")
-    if losses.needs_reference(arm.loss):
-        units = examples.with_reference(model, units, rows)
-    return units, examples.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
+        return examples.Objective("sft")
+    return examples.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
 
 
 def flip_key(run_dir: RunDir, plan: Plan, arm: str) -> bytes:

@@ -16,19 +16,27 @@ from dpaudit.suite.plan import Plan
 
 def at_start(run_dir: RunDir, plan: Plan, job: ArmJob) -> Any:
     """The model with the adapter that the arm begins with: a new one, or that of the earlier stage."""
-    import torch
-
     from dpaudit.models import adapter_files
 
-    training, seed = plan.suite.training, plan.seed + job.arm.seed
-    torch.manual_seed(seed)  # public; the dropout of a private arm is seeded later
-    model = adapter_files.new_adapter(_base_model(plan), training.lora, seed)
-    if training.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model = fresh(plan, plan.seed + job.arm.seed)
     if job.start is not None:
         check(job, TrainedArm(run_dir, job.start.name).ledger())
     if (folder := _folder(run_dir, plan, job)) is not None:
         adapter_files.load_adapter(model, folder)
+    return model
+
+
+def fresh(plan: Plan, seed: int) -> Any:
+    """The base with a new adapter, as arms train it. Seeds this process's generators."""
+    import torch
+
+    from dpaudit.models import adapter_files
+
+    training = plan.suite.training
+    torch.manual_seed(seed)  # public; the dropout of a private arm is seeded later
+    model = adapter_files.new_adapter(_base_model(plan), training.lora, seed)
+    if training.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 

@@ -549,7 +549,7 @@ def test_a_run_under_another_name_is_told_and_not_trained_again(run_dir: RunDir,
     ):
         sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     with pytest.raises(UsageError, match=r"renamed: .* a second release"):
-        _forecast(plan, run_dir.path.parent, None, None, as_json=True)
+        _forecast(plan, run_dir.path.parent, None, None, as_json=True, is_measured=False)
     assert [path.name for path in run_dir.path.parent.glob("[!.]*")] == ["renamed"]
     report.run(renamed, plan, QUIET)  # whatever else is asked of it goes on
     renamed.path.rename(run_dir.path)
