@@ -5,9 +5,9 @@ deviation.
 import math
 
 import numpy as np
+from dp_accounting import pld
 from scipy.optimize import brentq
 
-from dpaudit.privacy import privacy_losses
 from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats import fdp
@@ -69,7 +69,11 @@ def needed(mechanism: Mechanism) -> fdp.Needed:
     Connect-the-dots discretisation (Doroshenko et al. 2022, arXiv 2207.04380): deltas are upper bounds, so
     the curve allows at least what the mechanism does.
     """
-    loss = privacy_losses.of_steps(mechanism, _INTERVAL)
+    loss = pld.privacy_loss_distribution.from_gaussian_mechanism(
+        mechanism.noise_multiplier,
+        value_discretization_interval=_INTERVAL,
+        sampling_prob=mechanism.sampling_rate,
+    ).self_compose(mechanism.steps)
     most = loss.get_epsilon_for_delta(1e-12)
     epsilons = np.linspace(0.0, min(most, 700.0), _GRID)
     return fdp.needed_of_deltas(epsilons.tolist(), np.asarray(loss.get_delta_for_epsilon(epsilons)).tolist())

@@ -6,14 +6,13 @@ Renyi accountant stands beside it. No Gaussian-DP approximation is used: it lies
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, reduce
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, get_args
 
 import dp_accounting
-from dp_accounting import rdp
+from dp_accounting import pld, rdp
 
-from dpaudit.privacy import privacy_losses
 from dpaudit.privacy.claim import Claim, Relation
 from dpaudit.privacy.mechanism import Mechanism, check_sampling
 from dpaudit.stats.epsilon import epsilon_gaussian
@@ -41,6 +40,11 @@ _RDP_ORDERS: tuple[Sequence[float], ...] = (
     range(64, 257, 16),
     (512, 1024, 4096),
 )
+
+_NEIGHBOURS = {
+    "add_or_remove": dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
+    "replace": dp_accounting.NeighboringRelation.REPLACE_ONE,
+}
 
 
 class _Reading(NamedTuple):
@@ -79,13 +83,14 @@ def _read(mechanisms: tuple[Mechanism, ...], delta: float, relation: Relation) -
     _check_relation(relation)
     if not DELTA_SMALLEST <= delta < 1:
         raise ValueError(f"expected delta in [{DELTA_SMALLEST:g}, 1), got {delta}")
+    event = _composed(mechanisms)
     rough = _epsilon_rdp(mechanisms, delta)
     if rough > _EPSILON_HUGE:
         unsampled = _epsilon_unsampled(mechanisms, delta, relation)
         return _Reading(unsampled if relation == "replace" else min(unsampled, rough), math.inf)
 
     def at_interval(interval: float) -> float:
-        return _epsilon_pld(mechanisms, delta, relation, interval)
+        return _epsilon_pld(event, delta, relation, interval)
 
     return _refined(at_interval, min(max(rough, 1.0) / 1000, _INTERVAL_WIDEST))
 
@@ -126,7 +131,8 @@ def calibrate(claim: Claim, sampling_rate: float, steps: int, stages: tuple[Mech
         return _read((mechanism(noise_multiplier),), claim.delta, claim.relation)
 
     def at_reference(noise_multiplier: float) -> float:
-        return _epsilon_pld([mechanism(noise_multiplier)], claim.delta, claim.relation, _INTERVAL_REFERENCE)
+        event = _event(mechanism(noise_multiplier))
+        return _epsilon_pld(event, claim.delta, claim.relation, _INTERVAL_REFERENCE)
 
     least = _least_noise(read, claim.epsilon)
     if stages or least.interval >= _INTERVAL_REFERENCE:  # a coarser interval never reads lower
@@ -140,7 +146,7 @@ def _event(mechanism: Mechanism) -> dp_accounting.DpEvent:
     if mechanism.steps == 0:
         return dp_accounting.ComposedDpEvent(stages)
     step: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
-    if _is_bare(mechanism):
+    if math.isinf(mechanism.clip) or mechanism.noise_multiplier < _NOISE_NONE:
         step = dp_accounting.NonPrivateDpEvent()
     elif mechanism.sampling_rate < 1:
         step = dp_accounting.PoissonSampledDpEvent(mechanism.sampling_rate, step)
@@ -151,25 +157,9 @@ def _composed(mechanisms: tuple[Mechanism, ...]) -> dp_accounting.DpEvent:
     return dp_accounting.ComposedDpEvent([_event(mechanism) for mechanism in mechanisms])
 
 
-def _epsilon_pld(mechanisms: Sequence[Mechanism], delta: float, relation: Relation, interval: float) -> float:
-    """0.0 where nothing was done, infinite where a step adds no noise."""
-    stages = [stage for mechanism in mechanisms for stage in _in_turn(mechanism) if stage.steps]
-    if any(_is_bare(stage) for stage in stages):
-        return math.inf
-    if not stages:
-        return 0.0
-    losses = [privacy_losses.of_steps(stage, interval, relation) for stage in stages]
-    return float(reduce(lambda whole, loss: whole.compose(loss), losses).get_epsilon_for_delta(delta))
-
-
-def _in_turn(mechanism: Mechanism) -> Iterator[Mechanism]:
-    for stage in mechanism.stages:
-        yield from _in_turn(stage)
-    yield mechanism
-
-
-def _is_bare(mechanism: Mechanism) -> bool:
-    return math.isinf(mechanism.clip) or mechanism.noise_multiplier < _NOISE_NONE
+def _epsilon_pld(event: dp_accounting.DpEvent, delta: float, relation: Relation, interval: float) -> float:
+    accountant = pld.PLDAccountant(_NEIGHBOURS[relation], value_discretization_interval=interval)
+    return float(accountant.compose(event).get_epsilon(delta))
 
 
 @lru_cache(maxsize=1024)  # a ledger tells both readings of its mechanism
@@ -181,7 +171,7 @@ def _epsilon_rdp(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
     """
     least, event = math.inf, _composed(mechanisms)
     for orders in _RDP_ORDERS:
-        accountant = rdp.RdpAccountant(orders, dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+        accountant = rdp.RdpAccountant(orders, _NEIGHBOURS["add_or_remove"])
         epsilon, best = accountant.compose(event).get_epsilon_and_optimal_order(delta)
         least = min(least, float(epsilon))
         if best < orders[-1]:
@@ -201,7 +191,7 @@ def _information(mechanism: Mechanism) -> float:
     earlier = sum(_information(stage) for stage in mechanism.stages)
     if mechanism.steps == 0:
         return earlier
-    if _is_bare(mechanism):
+    if mechanism.noise_multiplier < _NOISE_NONE or math.isinf(mechanism.clip):
         return math.inf
     return earlier + mechanism.steps / mechanism.noise_multiplier / mechanism.noise_multiplier
 
