@@ -2,6 +2,7 @@
 is; no weights are opened.
 """
 
+import math
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,7 +77,7 @@ def require_room(model: Model, training: Training, private: bool, beside: int) -
     arms = "an arm" if beside == 1 else f"each of {beside} arms at once"
     raise PartialError(
         f"memory: expected about {needed.total / GIB:,.1f} GiB free on the {here.name} for {arms} with "
-        f"{training.micro_batch} sequences in one pass, got {each / GIB:,.1f} GiB; "
+        f"{rows_of_a_pass(training, private)} sequences in one pass, got {each / GIB:,.1f} GiB; "
         f"{_smaller(model, training, private, beside, here.free)}"
     )
 
@@ -90,14 +91,33 @@ def _smaller(model: Model, training: Training, private: bool, beside: int, free:
         saving = replace(training, gradient_checkpointing=True)
         ways.append((saving, 1, "--workers 1 " * (beside > 1) + CHECKPOINTING))
     for settings, at_once, typed in ways:
-        fits = estimate(model, settings, private).rows_within(free // at_once, training.micro_batch)
+        most = rows_of_a_pass(settings, private)
+        fits = estimate(model, settings, private).rows_within(free // at_once, most)
         if fits >= 1:
-            rows = min(1 << fits.bit_length() - 1, training.micro_batch)
+            rows = min(1 << fits.bit_length() - 1, most)
             return f"type the command again with {typed}--micro-batch {rows}: the results are the same"
     return (
         "no setting that leaves the results as they are is enough: free some memory, or take a smaller model "
         "or --set model.quantization=nf4"
     )
+
+
+def rows_of_a_pass(training: Training, private: bool) -> int:
+    """The most sequences that a forward pass holds: those of one step, if `micro_batch` allows them. A step
+    of Poisson sampling seldom has more units than its expectation and three standard deviations; a patient
+    has as many records as there are.
+    """
+    kinds = ("", "dpo_", "cpt_")
+    names = [f"{kind}{'private' if private else 'nonprivate'}" for kind in kinds]
+    schedules = [(name, getattr(training, name)) for name in names]
+    units: dict[str, int] = {name: schedule.batch for name, schedule in schedules if schedule is not None}
+    if training.unit == "patient":
+        return training.micro_batch
+    most = max(
+        (batch + 3 * math.isqrt(batch) * private) * (2 if name.startswith("dpo") else 1)
+        for name, batch in units.items()
+    )
+    return min(training.micro_batch, most)
 
 
 def estimate(model: Model, training: Training, private: bool) -> Memory:
@@ -122,11 +142,12 @@ def estimate(model: Model, training: Training, private: bool) -> Memory:
     layer = (SAVED_HIDDEN * config.hidden_size + SAVED_INNER * inner) * width
     layers = config.num_hidden_layers
     token = layers * config.hidden_size * width + layer if training.gradient_checkpointing else layers * layer
-    tokens = training.micro_batch * model.max_length
+    rows = rows_of_a_pass(training, private)
+    tokens = rows * model.max_length
     return Memory(
         weights=int((frozen - quantized) * width + quantized * NF4_BYTES),
         adapter=trainable * 4 * 5,
-        unit_gradients=trainable * 4 * training.micro_batch if private else 0,
+        unit_gradients=trainable * 4 * rows if private else 0,
         activations=tokens * (token + config.vocab_size * 4 * LOGIT_COPIES),
         trainable_parameters=trainable,
     )

@@ -50,8 +50,8 @@ class Data:
     patients: int = 4000  # builtin:clinic only
     heldout: int = 300  # records kept for held-out quality; no arm trains on them
     limit: int | None = None  # at most so many records of a file
-    languages: str | None = None  # of the records, and the dates that they are of: as the page tells them
-    dates: str | None = None
+    languages: str | None = None  # of the records, in your words: for the page
+    dates: str | None = None  # that the records are of, in your words: for the page
 
     def __post_init__(self) -> None:
         at_least(1, patients=self.patients, limit=self.limit)

@@ -7,6 +7,7 @@ import pytest
 
 from dpaudit.errors import PartialError
 from dpaudit.models import memory
+from dpaudit.privacy.claim import Unit
 from dpaudit.suite.suite import Lora, Model, Schedule, Training
 
 LARGE = Model("random:llama-3.2-1b", max_length=512, dtype="bfloat16")
@@ -69,3 +70,20 @@ def test_the_first_way_that_fits_is_named(
 def test_a_small_model_is_not_refused() -> None:
     memory.require_room(replace(LARGE, base="random:toy"), TRAINING, private=True, beside=8)
     memory.require_room(replace(LARGE, base="builtin:tiny"), TRAINING, private=True, beside=8)
+
+
+@pytest.mark.parametrize(("unit", "rows"), [("record", 10), ("pair", 20), ("patient", ROWS)])
+def test_a_pass_holds_no_more_than_a_step_draws(
+    unit: Unit, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a suite whose steps are small is refused for a micro-batch that is never full."""
+    pairs = STEPS if unit == "pair" else None
+    training = replace(TRAINING, unit=unit, dpo_private=pairs)
+    assert memory.rows_of_a_pass(training, private=True) == rows
+    assert memory.rows_of_a_pass(replace(training, micro_batch=8), private=True) == 8
+    monkeypatch.setattr(memory, "place", lambda: memory.Place("processor", 48 * memory.GIB))
+    if unit == "patient":  # who may have any number of records
+        with pytest.raises(PartialError):
+            memory.require_room(LARGE, training, private=True, beside=1)
+    else:
+        memory.require_room(LARGE, training, private=True, beside=1)
