@@ -1,0 +1,326 @@
+"""A finished page in Chinese: each English text that the catalogue knows is replaced, and the rest is counted."""
+
+import html
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+from dpaudit import content
+
+CATALOGUE = "zh.toml"
+TAG = re.compile(r"(<[^>]*>)")
+NAME_OF_TAG = re.compile(r"</?\s*([a-zA-Z0-9]+)")
+MARKS = ("strong", "em", "b", "i", "a")  # stand inside of a sentence
+ATOM = re.compile(r'<(?:code|data)\b|<span class="(?:interval|tag|line(?: short)?)"')
+AS_IT_IS = re.compile(r'<(?:style|pre)\b|<[^>]*\stranslate="no"')
+SPOKEN = re.compile(r'(\s(?:aria-label|title|alt))="([^"]*)"')
+FIRST_ATOM, LAST_ATOM = 0xF0000, 0xFFFFD  # private characters, each of which stands for one element
+PRIVATE = re.compile(f"[{chr(FIRST_ATOM)}-{chr(LAST_ATOM)}]")
+SLOT = re.compile(r"\{(\w+)\}")
+FIGURE = re.compile(r"n\d*")  # a slot of this name takes no letter
+WORD = re.compile(r"[A-Za-z]{2}")
+NO_WORD = re.compile(r"</?[a-z]+>|&[a-z]+;|&#\d+;")
+NAME = re.compile(r"(?=.*[\d_./@-])[\w.@/:+=*-]+")  # one word with a sign or a digit in it: typed, not said
+END = re.compile(r"[.!?:;,]”?(?:</[a-z]+>)? ")
+JOINED = {"; ": "；", ", ": "、", ": ": "：", " · ": " · ", " and ": "和", " or ": "或"}
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A text in Chinese, and how many of its sentences are still English."""
+
+    text: str
+    english: int
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """An entry of the catalogue with slots."""
+
+    source: str
+    target: str
+    match: Callable[[str], re.Match[str] | None]
+    longest: str  # of the literal parts: a quick look before the match
+    weight: int
+
+
+def page(english: str) -> Translated:
+    """A page in Chinese, with its foot saying how many sentences are English still. Tags, figures and what
+    `code` or translate="no" hold stay as they are.
+    """
+    made = _fragment(english)
+    text = made.text.replace('<html lang="en">', '<html lang="zh-CN">', 1)
+    return Translated(text.replace("</footer>", f"<p>{foot(made.english)}</p>\n</footer>", 1), made.english)
+
+
+def foot(english: int) -> str:
+    """What the page and the command say of themselves."""
+    left = f"{english} 句没有译文，仍为英文" if english else "没有仍为英文的句子（0 句）"
+    return f"本页译自英文页，数字与英文页相同；{left}。如有出入，以英文页为准。"
+
+
+def plain(english: str) -> Translated:
+    """A line without HTML in Chinese."""
+    made = _said(html.escape(english, quote=False))
+    return Translated(html.unescape(made.text), made.english)
+
+
+# ---- the page in parts
+
+
+@dataclass
+class _Unit:
+    """A run of text with the marks inside of it: a sentence or more. Elements that nothing may change stand
+    in it as one private character each.
+    """
+
+    text: str = ""
+    atoms: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    english: int = 0
+
+    def add_text(self, text: str) -> None:
+        for part in re.split(f"({PRIVATE.pattern})", text):
+            if PRIVATE.fullmatch(part):
+                self.add_atom(Translated(part, 0))  # a hostile text that has such a character already
+            else:
+                self.text += part.replace("&#39;", "'").replace("&#34;", '"')
+
+    def add_atom(self, atom: Translated) -> None:
+        self.text += chr(FIRST_ATOM + len(self.atoms))
+        self.atoms.append(atom.text)
+        self.english += atom.english
+
+    def add_mark(self, tag: str, name: str) -> None:
+        if tag[1] != "/":
+            self.marks.append(tag)
+        self.text += f"</{name}>" if tag[1] == "/" else f"<{name}>"
+
+    def finished(self) -> Translated:
+        lead = self.text[: len(self.text) - len(self.text.lstrip())]
+        tail = self.text[len(self.text.rstrip()) :] if self.text.strip() else ""
+        made = _said(" ".join(self.text.split()))
+        return Translated(lead + self._restored(made.text) + tail, self.english + made.english)
+
+    def _restored(self, text: str) -> str:
+        for mark in self.marks:
+            name = mark[1:].split()[0].rstrip(">")
+            text = text.replace(f"<{name}>", mark.replace("<", "\0", 1), 1)
+        text = text.replace("\0", "<")
+        return PRIVATE.sub(lambda found: self.atoms[ord(found[0]) - FIRST_ATOM], text)
+
+
+def _fragment(source: str) -> Translated:
+    tokens = iter(TAG.split(source))
+    made: list[str] = []
+    english, unit = 0, _Unit()
+
+    def end_unit() -> None:
+        nonlocal english, unit
+        done = unit.finished()
+        made.append(done.text)
+        english += done.english
+        unit = _Unit()
+
+    for token in tokens:
+        if not token.startswith("<"):
+            unit.add_text(token)
+            continue
+        name = _name(token)
+        if ATOM.match(token):
+            unit.add_atom(_atom(token, name, tokens))
+        elif name in MARKS:
+            unit.add_mark(token, name)
+        else:
+            end_unit()
+            spoken = _spoken(token)
+            made.append(spoken.text)
+            english += spoken.english
+            if AS_IT_IS.match(token):
+                made.append(_to_end(name, tokens))
+    end_unit()
+    return Translated("".join(made), english)
+
+
+def _atom(token: str, name: str, tokens: Iterator[str]) -> Translated:
+    whole = _to_end(name, tokens)
+    if name == "code":
+        return Translated(token + whole, 0)
+    inner = whole.removesuffix(f"</{name}>")
+    made = _fragment(inner)
+    return Translated(f"{token}{made.text}</{name}>", made.english)
+
+
+def _to_end(name: str, tokens: Iterator[str]) -> str:
+    """What follows an opening tag up to its own end."""
+    parts, depth = [], 1
+    for token in tokens:
+        parts.append(token)
+        if token.startswith("<") and _name(token) == name:
+            depth += -1 if token[1] == "/" else 1
+            if depth == 0:
+                break
+    return "".join(parts)
+
+
+def _spoken(tag: str) -> Translated:
+    """A tag with the words that it speaks."""
+    english = 0
+
+    def said(found: re.Match[str]) -> str:
+        nonlocal english
+        unit = _Unit()
+        unit.add_text(found[2])
+        made = unit.finished()
+        english += made.english
+        return f'{found[1]}="{made.text.replace(chr(34), "&#34;")}"'
+
+    return Translated(SPOKEN.sub(said, tag), english)
+
+
+def _name(tag: str) -> str:
+    found = NAME_OF_TAG.match(tag)
+    return found[1].lower() if found else ""
+
+
+# ---- sentences
+
+
+@cache
+def _said(text: str) -> Translated:
+    """A text in Chinese: as an entry, else by its sentences, else by the parts of a list."""
+    if _is_silent(text):
+        return Translated(text, 0)
+    best = _entry(text)
+    for way in (_without_end, _by_sentences, _by_parts):
+        if best is not None and best.english == 0:
+            return best
+        made = way(text)
+        if made is not None and (best is None or made.english < best.english):
+            best = made
+    return best or Translated(text, 1)
+
+
+def _is_silent(text: str) -> bool:
+    words = NO_WORD.sub(" ", PRIVATE.sub(" ", text))
+    return not WORD.search(words) or NAME.fullmatch(words.strip()) is not None
+
+
+def _entry(text: str) -> Translated | None:
+    """The text by one entry of the catalogue: of several that fit, the one that leaves least in English, and
+    then the one with most words of its own.
+    """
+    exact, patterns = _catalogue()
+    best: Translated | None = None
+    for form in dict.fromkeys((text, text[:1].swapcase() + text[1:])):
+        if form in exact:
+            return Translated(exact[form], 0)
+        for pattern in patterns:
+            if pattern.longest in form and (found := pattern.match(form)):
+                made = _filled(pattern, found.groupdict())
+                if made.english == 0:
+                    return made
+                if best is None or made.english < best.english:
+                    best = made
+    return best
+
+
+def _filled(pattern: _Pattern, slots: dict[str, str]) -> Translated:
+    parts = {name: _said(text) for name, text in slots.items()}
+    text = SLOT.sub(lambda slot: parts[slot[1]].text, pattern.target)
+    return Translated(text, sum(part.english for part in parts.values()))
+
+
+def _without_end(text: str) -> Translated | None:
+    if not text.endswith(".") or text.endswith(".."):
+        return None
+    made = _said(text[:-1])
+    return None if made.english else Translated(made.text.rstrip("。") + "。", 0)
+
+
+def _by_sentences(text: str) -> Translated | None:
+    """The text in pieces that end with a sign, several of which may be one entry: the fewest in English."""
+    ends = [end.end() for end in END.finditer(text) if _is_balanced(text[: end.end()])]
+    places = [0, *ends, len(text)]
+    if len(places) < 3 or len(places) > 60:
+        return None
+    best: list[Translated] = [Translated("", 0)]
+    for end in range(1, len(places)):
+        ways = []
+        for start in range(end):
+            piece = text[places[start] : places[end]].strip()
+            if start == 0 and end == len(places) - 1:
+                continue
+            made = _piece(piece)
+            ways.append(Translated(_beside(best[start].text, made.text), best[start].english + made.english))
+        best.append(min(ways, key=lambda way: way.english))
+    return best[-1]
+
+
+@cache
+def _piece(text: str) -> Translated:
+    if _is_silent(text):
+        return Translated(text, 0)
+    return _entry(text) or _without_end(text) or Translated(text, 1)
+
+
+def _by_parts(text: str) -> Translated | None:
+    """A list: its parts each by itself."""
+    best: Translated | None = None
+    for sign, joint in JOINED.items():
+        parts = text.split(sign)
+        if len(parts) == 1 or not all(_is_balanced(part) for part in parts):
+            continue
+        made = [_said(part) for part in parts]
+        english = sum(part.english for part in made)
+        if english < len(parts) and (best is None or english < best.english):
+            best = Translated(joint.join(part.text for part in made), english)
+    return best
+
+
+def _beside(before: str, after: str) -> str:
+    is_open = before == "" or re.search(r"[。！？：；，、）”](</[a-z]+>)?$", before)
+    return before + ("" if is_open else " ") + after
+
+
+def _is_balanced(text: str) -> bool:
+    return all(text.count(f"<{mark}>") == text.count(f"</{mark}>") for mark in MARKS)
+
+
+@cache
+def _catalogue() -> tuple[dict[str, str], tuple[_Pattern, ...]]:
+    entries = entries_of_catalogue()
+    exact = {source: target for source, target in entries.items() if not SLOT.search(source)}
+    patterns = [_pattern(source, target) for source, target in entries.items() if source not in exact]
+    return exact, tuple(sorted(patterns, key=lambda pattern: -pattern.weight))
+
+
+def entries_of_catalogue() -> dict[str, str]:
+    """English -> Chinese, of all tables of the catalogue. Raises ValueError for a text that stands twice."""
+    tables = tomllib.loads((content.shipped("reports") / CATALOGUE).read_text(encoding="utf-8"))
+    entries: dict[str, str] = {}
+    for name, table in tables.items():
+        for source, target in table.items():
+            if source in entries:
+                raise ValueError(f"reports/{CATALOGUE}: [{name}] {source!r} stands twice")
+            entries[source] = target
+    return entries
+
+
+def _pattern(source: str, target: str) -> _Pattern:
+    parts = SLOT.split(source)
+    literals, expression = parts[::2], ""
+    for index, part in enumerate(parts):
+        if index % 2:
+            expression += f"(?P<{part}>{'[^A-Za-z]' if FIGURE.fullmatch(part) else '.'}+?)"
+        else:
+            expression += re.escape(part)
+    return _Pattern(
+        source,
+        target,
+        re.compile(expression, re.DOTALL).fullmatch,
+        max(literals, key=len),
+        sum(map(len, literals)),
+    )
