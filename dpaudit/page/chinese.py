@@ -3,7 +3,7 @@
 import html
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -13,18 +13,24 @@ CATALOGUE = "zh.toml"
 TAG = re.compile(r"(<[^>]*>)")
 NAME_OF_TAG = re.compile(r"</?\s*([a-zA-Z0-9]+)")
 MARKS = ("strong", "em", "b", "i", "a")  # stand inside of a sentence
-ATOM = re.compile(r'<(?:code|data)\b|<span class="(?:interval|tag|line(?: short)?)"')
+ATOM = re.compile(r'<(?:code|data)\b|<span class="(?:interval|tag|line(?: short)?)"|<span[^>]* translate="no"')
+OPAQUE = re.compile(r'<code\b|<span[^>]* translate="no"')
 AS_IT_IS = re.compile(r'<(?:style|pre)\b|<[^>]*\stranslate="no"')
 SPOKEN = re.compile(r'(\s(?:aria-label|title|alt))="([^"]*)"')
 FIRST_ATOM, LAST_ATOM = 0xF0000, 0xFFFFD  # private characters, each of which stands for one element
 PRIVATE = re.compile(f"[{chr(FIRST_ATOM)}-{chr(LAST_ATOM)}]")
 SLOT = re.compile(r"\{(\w+)\}")
 FIGURE = re.compile(r"n\d*")  # a slot of this name takes no letter
-WORD = re.compile(r"[A-Za-z]{2}")
+NAMES = ("arm", "arms", "recipe", "task", "tasks", "name", "run", "model", "method", "reference", "rubric", "form")
+BETWEEN_NAMES = re.compile(", | or ")
+WORD, LETTER = re.compile(r"[A-Za-z]{2}"), re.compile(r"[A-Za-z]")
 NO_WORD = re.compile(r"</?[a-z]+>|&[a-z]+;|&#\d+;")
-NAME = re.compile(r"(?=.*[\d_./@-])[\w.@/:+=*-]+")  # one word with a sign or a digit in it: typed, not said
-END = re.compile(r"[.!?:;,]”?(?:</[a-z]+>)? ")
+TYPED = re.compile(r"(?=.*[\d_./@:-])[\w.@/:+=*-]+")  # one word with a sign or a digit in it
+END = re.compile(f"[.!?]”?(?:</[a-z]+>)? (?=[A-Z“†ε(<{chr(FIRST_ATOM)}-{chr(LAST_ATOM)}])")
+CLOSED = re.compile(r"[。！？：；，、）”](</[a-z]+>)?$")
 JOINED = {"; ": "；", ", ": "、", ": ": "：", " · ": " · ", " and ": "和", " or ": "或"}
+SENTENCES = 8  # of one entry, at most
+PREFIX = 8  # characters by which entries are found
 
 
 @dataclass(frozen=True)
@@ -33,17 +39,6 @@ class Translated:
 
     text: str
     english: int
-
-
-@dataclass(frozen=True)
-class _Pattern:
-    """An entry of the catalogue with slots."""
-
-    source: str
-    target: str
-    match: Callable[[str], re.Match[str] | None]
-    longest: str  # of the literal parts: a quick look before the match
-    weight: int
 
 
 def page(english: str) -> Translated:
@@ -63,7 +58,7 @@ def foot(english: int) -> str:
 
 def plain(english: str) -> Translated:
     """A line without HTML in Chinese."""
-    made = _said(html.escape(english, quote=False))
+    made = _said(" ".join(html.escape(english, quote=False).split()))
     return Translated(html.unescape(made.text), made.english)
 
 
@@ -146,7 +141,7 @@ def _fragment(source: str) -> Translated:
 
 def _atom(token: str, name: str, tokens: Iterator[str]) -> Translated:
     whole = _to_end(name, tokens)
-    if name == "code":
+    if OPAQUE.match(token):
         return Translated(token + whole, 0)
     inner = whole.removesuffix(f"</{name}>")
     made = _fragment(inner)
@@ -196,7 +191,7 @@ def _said(text: str) -> Translated:
     best = _entry(text)
     for way in (_without_end, _by_sentences, _by_parts):
         if best is not None and best.english == 0:
-            return best
+            break
         made = way(text)
         if made is not None and (best is None or made.english < best.english):
             best = made
@@ -204,22 +199,23 @@ def _said(text: str) -> Translated:
 
 
 def _is_silent(text: str) -> bool:
-    words = NO_WORD.sub(" ", PRIVATE.sub(" ", text))
-    return not WORD.search(words) or NAME.fullmatch(words.strip()) is not None
+    """Whether nothing in it is to be said: figures, signs, a typed name."""
+    words = NO_WORD.sub(" ", PRIVATE.sub(" ", text)).strip()
+    return not WORD.search(words) or TYPED.fullmatch(words) is not None
 
 
 def _entry(text: str) -> Translated | None:
     """The text by one entry of the catalogue: of several that fit, the one that leaves least in English, and
     then the one with most words of its own.
     """
-    exact, patterns = _catalogue()
     best: Translated | None = None
     for form in dict.fromkeys((text, text[:1].swapcase() + text[1:])):
-        if form in exact:
-            return Translated(exact[form], 0)
-        for pattern in patterns:
-            if pattern.longest in form and (found := pattern.match(form)):
-                made = _filled(pattern, found.groupdict())
+        if form in _catalogue().exact:
+            return Translated(_catalogue().exact[form], 0)
+        for pattern in _candidates(form[:PREFIX]):
+            slots = pattern.slots_of(form)
+            if slots is not None:
+                made = _filled(pattern, slots)
                 if made.english == 0:
                     return made
                 if best is None or made.english < best.english:
@@ -227,10 +223,15 @@ def _entry(text: str) -> Translated | None:
     return best
 
 
-def _filled(pattern: _Pattern, slots: dict[str, str]) -> Translated:
-    parts = {name: _said(text) for name, text in slots.items()}
+def _filled(pattern: "_Pattern", slots: dict[str, str]) -> Translated:
+    parts = {name: _slot(name, text) for name, text in slots.items()}
     text = SLOT.sub(lambda slot: parts[slot[1]].text, pattern.target)
     return Translated(text, sum(part.english for part in parts.values()))
+
+
+def _slot(name: str, text: str) -> Translated:
+    is_name = name in NAMES and not any(" " in part for part in BETWEEN_NAMES.split(text))
+    return Translated(text, 0) if is_name else _said(text)
 
 
 def _without_end(text: str) -> Translated | None:
@@ -244,17 +245,15 @@ def _by_sentences(text: str) -> Translated | None:
     """The text in pieces that end with a sign, several of which may be one entry: the fewest in English."""
     ends = [end.end() for end in END.finditer(text) if _is_balanced(text[: end.end()])]
     places = [0, *ends, len(text)]
-    if len(places) < 3 or len(places) > 60:
+    if len(places) < 3:
         return None
     best: list[Translated] = [Translated("", 0)]
     for end in range(1, len(places)):
         ways = []
-        for start in range(end):
-            piece = text[places[start] : places[end]].strip()
-            if start == 0 and end == len(places) - 1:
-                continue
-            made = _piece(piece)
-            ways.append(Translated(_beside(best[start].text, made.text), best[start].english + made.english))
+        for start in range(max(0, end - SENTENCES), end):
+            if end - start < len(places) - 1:
+                made = _piece(text[places[start] : places[end]].strip())
+                ways.append(_beside(best[start], made))
         best.append(min(ways, key=lambda way: way.english))
     return best[-1]
 
@@ -263,7 +262,7 @@ def _by_sentences(text: str) -> Translated | None:
 def _piece(text: str) -> Translated:
     if _is_silent(text):
         return Translated(text, 0)
-    return _entry(text) or _without_end(text) or Translated(text, 1)
+    return _entry(text) or _without_end(text) or Translated(text, 1 + len(END.findall(text)))
 
 
 def _by_parts(text: str) -> Translated | None:
@@ -280,21 +279,75 @@ def _by_parts(text: str) -> Translated | None:
     return best
 
 
-def _beside(before: str, after: str) -> str:
-    is_open = before == "" or re.search(r"[。！？：；，、）”](</[a-z]+>)?$", before)
-    return before + ("" if is_open else " ") + after
+def _beside(before: Translated, after: Translated) -> Translated:
+    is_open = before.text == "" or CLOSED.search(before.text)
+    text = before.text + ("" if is_open else " ") + after.text
+    return Translated(text, before.english + after.english)
 
 
 def _is_balanced(text: str) -> bool:
     return all(text.count(f"<{mark}>") == text.count(f"</{mark}>") for mark in MARKS)
 
 
+# ---- the catalogue
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """An entry of the catalogue with slots between its literal parts."""
+
+    literals: tuple[str, ...]
+    slots: tuple[str, ...]
+    target: str
+
+    @property
+    def weight(self) -> int:
+        return sum(map(len, self.literals))
+
+    def slots_of(self, text: str) -> dict[str, str] | None:
+        """What stands in the slots, each as short as it can be; None where the text is another."""
+        first, last = self.literals[0], self.literals[-1]
+        at, end = len(first), len(text) - len(last)
+        if end <= at or not text.startswith(first) or not text.endswith(last):
+            return None
+        found: dict[str, str] = {}
+        for slot, following in zip(self.slots, self.literals[1:], strict=True):
+            to = end if len(found) == len(self.slots) - 1 else text.find(following, at + 1, end)
+            value = text[at:to] if to > at else ""
+            if not value or not _is_balanced(value):
+                return None
+            if FIGURE.fullmatch(slot) and LETTER.search(NO_WORD.sub("", value)):
+                return None
+            found[slot], at = value, to + len(following)
+        return found
+
+
+@dataclass(frozen=True)
+class _Catalogue:
+    exact: dict[str, str]
+    patterns: tuple[_Pattern, ...]  # those with most words of their own first
+
+
 @cache
-def _catalogue() -> tuple[dict[str, str], tuple[_Pattern, ...]]:
+def _catalogue() -> _Catalogue:
     entries = entries_of_catalogue()
     exact = {source: target for source, target in entries.items() if not SLOT.search(source)}
     patterns = [_pattern(source, target) for source, target in entries.items() if source not in exact]
-    return exact, tuple(sorted(patterns, key=lambda pattern: -pattern.weight))
+    return _Catalogue(exact, tuple(sorted(patterns, key=lambda pattern: -pattern.weight)))
+
+
+@cache
+def _candidates(beginning: str) -> tuple[_Pattern, ...]:
+    """The entries that a text with this beginning may be."""
+    patterns = _catalogue().patterns
+    return tuple(
+        one for one in patterns if beginning.startswith(one.literals[0][:PREFIX]) or not one.literals[0]
+    )
+
+
+def _pattern(source: str, target: str) -> _Pattern:
+    parts = SLOT.split(source)
+    return _Pattern(tuple(parts[::2]), tuple(parts[1::2]), target)
 
 
 def entries_of_catalogue() -> dict[str, str]:
@@ -307,20 +360,3 @@ def entries_of_catalogue() -> dict[str, str]:
                 raise ValueError(f"reports/{CATALOGUE}: [{name}] {source!r} stands twice")
             entries[source] = target
     return entries
-
-
-def _pattern(source: str, target: str) -> _Pattern:
-    parts = SLOT.split(source)
-    literals, expression = parts[::2], ""
-    for index, part in enumerate(parts):
-        if index % 2:
-            expression += f"(?P<{part}>{'[^A-Za-z]' if FIGURE.fullmatch(part) else '.'}+?)"
-        else:
-            expression += re.escape(part)
-    return _Pattern(
-        source,
-        target,
-        re.compile(expression, re.DOTALL).fullmatch,
-        max(literals, key=len),
-        sum(map(len, literals)),
-    )
