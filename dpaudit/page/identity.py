@@ -135,7 +135,10 @@ def _lost(joins: Joins) -> Markup:
 def _base(joins: Joins) -> Iterator[tuple[str, Markup]]:
     base, num = joins.report.identity.base, joins.num
     licence = NOT_STATED if base.licence is None else as_is(num(f"{AT}/base/licence"))
-    yield "Base model, and its licence", say("{name}; licence: {licence}", name=as_is(base.name), licence=licence)
+    yield (
+        "Base model, and its licence",
+        say("{name}; licence: {licence}", name=as_is(base.name), licence=licence),
+    )
     first = next(iter(base.weights), None)
     hashed = NOT_STATED
     if first is not None:

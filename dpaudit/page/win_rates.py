@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from dpaudit.findings.judgement import Adjusted, Judgement, Scores, WinRate, WinTrend
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import as_is, Numbers, code, codes, join, placed, say
+from dpaudit.page.numbers import Numbers, as_is, code, codes, join, placed, say
 from dpaudit.page.phrases import ABSENT
 
 COLUMNS = (
