@@ -36,6 +36,7 @@ NAMES = (
     "reference",
     "rubric",
     "form",
+    "measure",
 )
 BETWEEN_NAMES = re.compile(", | or ")
 WORD, LETTER = re.compile(r"[A-Za-z]{2}"), re.compile(r"[A-Za-z]")
