@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dpaudit.errors import UsageError
+from dpaudit.storage import whole_files
 from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import write_sealed
@@ -25,16 +26,27 @@ def beside(file: str) -> str:
 
 def write(run_dir: RunDir, file: str, progress: Progress) -> Path:
     """Writes the page `file` in Chinese beside it, and says how many sentences are English still."""
-    from dpaudit.page import chinese
-
-    made = chinese.page(run_dir.file(file).read_text(encoding="utf-8"))
-    write_sealed(run_dir, beside(file), made.text, inputs=[file])
-    progress.say(chinese.foot(made.english))
+    write_sealed(run_dir, beside(file), _made(run_dir.file(file), progress), inputs=[file])
     return run_dir.file(beside(file))
 
 
+def write_beside(page: Path, progress: Progress) -> Path:
+    """As `write` does, of a page that is in no run."""
+    path = page.with_name(beside(page.name))
+    whole_files.write_text(path, _made(page, progress))
+    return path
+
+
+def _made(page: Path, progress: Progress) -> str:
+    from dpaudit.page import chinese
+
+    made = chinese.page(page.read_text(encoding="utf-8"))
+    progress.say(chinese.foot(made.english))
+    return made.text
+
+
 def read_again(run_dir: RunDir, file: str, english: str) -> list[str]:
-    """The Chinese page beside `file`, where there is one. Raises UsageError where it is not that of `english`."""
+    """The Chinese page beside `file`, where there is one. Raises UsageError where it is of another page."""
     from dpaudit.page import chinese
 
     page = run_dir.file(beside(file))
