@@ -72,7 +72,7 @@ def _entry(text: str) -> Translated | None:
                 made = _filled(pattern, slots)
                 if made.english == 0:
                     return made
-                if best is None or made.english < best.english:
+                if LETTER.search(pattern.longest) and (best is None or made.english < best.english):
                     best = made
     return best
 

@@ -151,18 +151,12 @@ def test_the_page_in_chinese_stands_beside_the_english_one(call: Call) -> None:
     assert "1 句没有译文，仍为英文" in done.err  # the description of this suite
     page = (run / "report/index.zh.html").read_text(encoding="utf-8")
     assert '<html lang="zh-CN">' in page and "1 句没有译文，仍为英文" in page
-    assert (
-        (run / "report/index.html")
-        .read_text(encoding="utf-8")
-        .startswith('<!DOCTYPE html>\n<html lang="en">')
-    )
+    assert '<html lang="en">' in (run / "report/index.html").read_text(encoding="utf-8")
     public = call("report", "html", "--public", "--lang", "zh")
     assert public.code == 0 and "公开版" in public.out and "（0 句）" in public.err
     assert (run / "report/public.zh.html").is_file()
-    assert (
-        json.loads(call("report", "--lang", "zh", "--json").out)["release"][0]["word"]
-        == "must not be released"
-    )
+    card = json.loads(call("report", "--lang", "zh", "--json").out)["release"]
+    assert card[0]["word"] == "must not be released"
     assert "## 可以发布吗？" in call("report", "md", "--lang", "zh").out
 
 
