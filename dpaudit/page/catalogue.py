@@ -20,7 +20,7 @@ NAMES = (  # slots that take typed names as they are
 BETWEEN_NAMES = re.compile(", | or ")
 WORD, LETTER = re.compile(r"[A-Za-z]{2}"), re.compile(r"[A-Za-z]")
 NO_WORD = re.compile(r"</?[a-z]+>")
-TYPED = re.compile(r"(?=.*[\d_./@:-])[\w.@/:+=*-]+")  # one word with a sign or a digit in it
+TYPED = re.compile(r"(?=.*(?:[\d_/@]|\w[.:-]\w))[\w.@/:+=*-]+")  # one word with a sign or a digit in it
 END = re.compile(f"[.!?]”?(?:</[a-z]+>)? (?=[A-Z“†ε(<{chr(FIRST_ATOM)}-{chr(LAST_ATOM)}])")
 CLOSED = re.compile(r"[。！？：；，、）”](</[a-z]+>)?$")
 JOINED = {"; ": "；", ", ": "、", ": ": "：", " · ": " · ", " and ": "和", " or ": "或"}
@@ -55,7 +55,7 @@ def said(text: str) -> Translated:
 def _is_silent(text: str) -> bool:
     """Whether nothing in it is to be said: figures, signs, a typed name."""
     words = NO_WORD.sub(" ", PRIVATE.sub(" ", text)).strip()
-    return not WORD.search(words) or TYPED.fullmatch(words) is not None
+    return not WORD.search(words) or bool(TYPED.fullmatch(words) and text not in _catalogue().exact)
 
 
 @cache

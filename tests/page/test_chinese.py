@@ -137,6 +137,11 @@ def test_a_megabyte_of_text_is_one_sentence(whole: Report, word: str) -> None:
     assert made.text.count(escape(word)) == 125_000
 
 
+def test_a_word_before_a_figure_is_no_name(whole: Report) -> None:
+    page = render(whole).replace(OWN, "").replace("<h2>Terms</h2>", '<p>Weight: <data value="1">1</data></p>')
+    assert chinese.page(page).english == 1
+
+
 def test_markdown_is_of_the_same_page(whole: Report) -> None:
     made = markdown.of_page(chinese.page(render(whole)).text)
     assert "## 可以发布吗？" in made and "不得发布" in made and "本页译自英文页" in made
