@@ -53,8 +53,8 @@ class _Unit:
     in it as one private character each.
     """
 
-    text: str = ""
-    raw: str = ""
+    parts: list[str] = field(default_factory=list)
+    raw: list[str] = field(default_factory=list)
     atoms: list[str] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
     english: int = 0
@@ -65,27 +65,28 @@ class _Unit:
             if ESCAPED.fullmatch(part):
                 self.add_atom(Translated(part, 0))
             else:
-                self.text += part
-                self.raw += part
+                self.parts.append(part)
+                self.raw.append(part)
 
     def add_atom(self, atom: Translated) -> None:
-        self.text += chr(FIRST_ATOM + len(self.atoms) % (LAST_ATOM - FIRST_ATOM))
-        self.raw += atom.text
+        self.parts.append(chr(FIRST_ATOM + len(self.atoms) % (LAST_ATOM - FIRST_ATOM)))
+        self.raw.append(atom.text)
         self.atoms.append(atom.text)
         self.english += atom.english
 
     def add_mark(self, tag: str, name: str) -> None:
         if tag[1] != "/":
             self.marks.append(tag)
-        self.raw += tag
-        self.text += f"</{name}>" if tag[1] == "/" else f"<{name}>"
+        self.raw.append(tag)
+        self.parts.append(f"</{name}>" if tag[1] == "/" else f"<{name}>")
 
     def finished(self) -> Translated:
-        if len(self.text) > LONGEST:
-            return Translated(self.raw, self.english + 1)
-        lead = self.text[: len(self.text) - len(self.text.lstrip())]
-        tail = self.text[len(self.text.rstrip()) :] if self.text.strip() else ""
-        made = said(" ".join(self.text.split()))
+        text = "".join(self.parts)
+        if len(text) > LONGEST:
+            return Translated("".join(self.raw), self.english + 1)
+        lead = text[: len(text) - len(text.lstrip())]
+        tail = text[len(text.rstrip()) :] if text.strip() else ""
+        made = said(" ".join(text.split()))
         if any(HAN.search(atom) for atom in self.atoms):
             made = Translated(BETWEEN_ATOMS.sub("；", made.text), made.english)
         return Translated(lead + self._restored(made.text) + tail, self.english + made.english)
