@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from dpaudit import content
+from dpaudit.page.singular import NOUNS, one
 
 FILE = "zh.toml"
 MARKS = ("strong", "em", "b", "i", "a")  # stand inside of a sentence
@@ -24,6 +25,8 @@ TYPED = re.compile(r"(?=.*(?:[\d_/@]|\w[.:-]\w))[\w.@/:+=*-]+")  # one word with
 END = re.compile(f"[.!?]”?(?:</[a-z]+>)? (?=[A-Z“†ε(<{chr(FIRST_ATOM)}-{chr(LAST_ATOM)}])")
 CLOSED = re.compile(r"[。！？：；，、）”](</[a-z]+>)?$")
 JOINED = {"; ": "；", ", ": "、", ": ": "：", " · ": " · ", " and ": "和", " or ": "或"}
+PLURALS = {one(noun): noun for noun in NOUNS.split("|")}  # entries are of several
+ONE = re.compile(rf"((?:{PRIVATE.pattern}|(?<![\d.,])1) (?:[a-z-]+ )?)({'|'.join(PLURALS)})\b")
 LONGEST = 10_000  # characters of a text that is looked up
 SENTENCES = 8  # of one entry, at most
 PREFIX = 8  # characters by which entries are found
@@ -64,7 +67,8 @@ def _entry(text: str) -> Translated | None:
     then the one with most words of its own.
     """
     best: Translated | None = None
-    for form in dict.fromkeys((text, text[:1].swapcase() + text[1:])):
+    several = ONE.sub(lambda found: f"{found[1]}{PLURALS[found[2]]}", text)
+    for form in dict.fromkeys((text, text[:1].swapcase() + text[1:], several)):
         if form in _catalogue().exact:
             return Translated(_catalogue().exact[form], 0)
         for pattern in _candidates(form[:PREFIX]):
