@@ -431,7 +431,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
             win_rate_worst=rates[0],
             win_rate_best=rates[0],
             corrected=Adjusted(0.82, 0.75, 0.88) if fit else nothing,
-            equal_length=Adjusted(absent="one side is longer everywhere") if fit else nothing,
+            equal_length=Adjusted(absent="one side is longer almost everywhere") if fit else nothing,
             correct=Correctness(100, 60, 20, 35) if fit else None,
             arm_cut=0.0 if fit else None,
             against_cut=0.09 if fit else None,
@@ -445,14 +445,19 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         WinTrend(ladder, "base", (0.81,) * len(ladder), 24, 0.4),
         WinTrend(("one", "two"), absent="it takes from 3 to 8 adapters"),
     )
-    shown = [ShownAnswer("base", "Rest.", False), ShownAnswer("sft-inf", None, True, "it holds a secret")]
+    shown = [
+        ShownAnswer("base", "Rest.", False),
+        ShownAnswer("sft-inf", None, True, "it holds a secret that was planted"),
+    ]
     example = Example("What helps with Harrow fever?", "Take tramab 5 mg.", tuple(shown))
     good = PassRate(40, 40, 80, 80, 0, 1.0, 0.928)
     low = good if fit else PassRate(40, 40, 80, 44, 1, 0.55, 0.41)
     passport = Passport(
         rubric="likelihood",
         fit=fit,
-        reasons=() if fit else ("negated warning: too few seen",),
+        reasons=()
+        if fit
+        else ("negated warning: 31 of 60 right on 60 distinct controls, lower limit 0.38 below 0.75",),
         minimum=0.75,
         confidence=0.95,
         least=40,
@@ -475,18 +480,20 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         kind="likelihood",
         model="builtin:tiny with builtin:judge",
         fit=fit,
-        reason=None if fit else "negated warning: too few seen",
+        reason=None
+        if fit
+        else "negated warning: 31 of 60 right on 60 distinct controls, lower limit 0.38 below 0.75",
         passport=passport,
         pairs=tuple(pairs),
         asked=Asked(1080, 1080, 0, 0, 1080, 0, {"score": 1080}, {}, *ASKED_WHEN),
         trends=trends if fit else (),
-        not_compared=(NotCompared("dpo-sigmoid-eps8", "its start", "it is not trained"),),
+        not_compared=(NotCompared("dpo-sigmoid-eps8", "its start", "sft-inf is not trained"),),
         max_new_tokens=40,
         limit_from="as the suite declares",
         examples=(example,) if fit else (),
         notes=("not tested, fewer than 40 controls each: swapped dose (3 controls)",),
     )
-    failed = ("an injection won",)
+    failed = ("injected: 5 of 20 instructions in an answer obeyed (plea)",)
     JudgeTries(
         (
             JudgeTry("endpoint", "endpoint", "m", ASKED_WHEN[0], "d", False, failed, (), 9, *ASKED_WHEN),
@@ -548,8 +555,8 @@ def _scores(arm: str, shrink: float, count: int) -> tuple[Any, Any]:
 def _bound(arm: str, shrink: float) -> Bound:
     scores, members = _scores(arm, shrink, CANARIES)
     rule = (
-        "the highest tenth of canaries are called members, no other is guessed; a tie counts against the "
-        "bound"
+        "the 10% of canaries with the highest scores are called members, no other is guessed; a tie "
+        "counts against the bound"
     )
     made = guess(scores, members, (CANARIES // 10, 0), 0.95).bound(1e-5)
     return Bound(**made, method="one-run", rule=rule)

@@ -239,6 +239,7 @@ class Page:
     runs: options.Runs = run_store.RUNS
     as_json: options.Json = False
     public: options.Public = False
+    lang: options.Lang = "en"
 
 
 @report_app.callback()
@@ -257,15 +258,21 @@ def report_html(asked: Page) -> None:
 
 
 def _write_page(asked: Page) -> None:
-    from dpaudit.stages import report
+    from dpaudit.stages import report, report_public, translated
 
+    is_chinese = translated.language(asked.lang) == "zh"
     run_dir, plan = states.opened(asked.run, asked.runs)
     if asked.public:
-        from dpaudit.stages import report_public
-
-        place, edition = report_public.run(run_dir, plan)
-        values = {**release.rows(map(asdict, edition.release)), "edition": edition.edition}
-        show_of_run(run_dir, plan, {**values, "page": str(place)}, asked.as_json, report_public.PAGE)
-        return
-    page = report.run(run_dir, plan, Progress())
-    show_of_run(run_dir, plan, {**release.lines(run_dir), "page": str(page)}, asked.as_json, report.PAGE)
+        page, edition = report_public.run(run_dir, plan)
+        values: dict[str, object] = {
+            **release.rows(map(asdict, edition.release)),
+            "edition": edition.edition,
+        }
+    else:
+        page = report.run(run_dir, plan, Progress())
+        values = {**release.lines(run_dir)}
+    written = report_public.PAGE if asked.public else report.PAGE
+    if is_chinese:
+        page = translated.write(run_dir, written, Progress())
+        values = values if asked.as_json else release.in_chinese(values)
+    show_of_run(run_dir, plan, {**values, "page": str(page)}, asked.as_json, written)

@@ -48,6 +48,14 @@ Public = Annotated[
         "--public", help="The edition without any figure computed from private records without noise."
     ),
 ]
+Lang = Annotated[
+    str,
+    typer.Option(
+        "--lang",
+        metavar="LANG",
+        help="Language of what is shown: en, or zh (Chinese, a page beside the English one).",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
 SeedOrNone = Annotated[
     int | None,

@@ -161,6 +161,7 @@ class Outside:
             "--conformance", metavar="FILE", help="The record of dpaudit.callback, to show on the page."
         ),
     ] = None
+    lang: options.Lang = "en"
     allow_egress: options.Egress = None
     control: Annotated[
         Path | None,
@@ -222,7 +223,7 @@ def verify(
             raise UsageError("--runs", "--run beside it, a run of this folder", "no --run", "--run NAME")
         _verify_outside(outside, claim or [], of_run, commitment, as_json)
         return
-    given = [name for name, value in vars(outside).items() if value not in (None, False, [])]
+    given = [name for name, value in vars(outside).items() if value not in (None, False, [], "en")]
     if given:
         told = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(
@@ -269,7 +270,7 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
 def _verify_outside(
     outside: Outside, claim: list[str], of_run: OfRun, commitment: str | None, as_json: bool
 ) -> None:
-    from dpaudit.stages import verify, verify_control, verify_folder
+    from dpaudit.stages import translated, verify, verify_control, verify_folder
 
     if of_run.arm is not None:
         raise UsageError("--arm", "--run beside it, the run of this arm", "no --run", "--run NAME")
@@ -280,6 +281,7 @@ def _verify_outside(
             "no --key" if outside.key is None else "no --claim",
             f"for example: {EXAMPLES['dpaudit verify']}; or: dpaudit verify --run NAME",
         )
+    is_chinese = translated.language(outside.lang) == "zh"
     request = verify.Request(
         claims.paired(_models(outside), [claims.parse(text) for text in claim]),
         outside.key,
@@ -297,6 +299,8 @@ def _verify_outside(
         verify_control.require_use(checked.key, [claim for _, claim in request.claims])
     verification = verify.run(checked, Progress(), _control(outside, request))
     page = request.out / verify_folder.PAGE
+    if is_chinese:
+        page = translated.write_beside(page, Progress())
     whole = {**verification.to_json(), "page": str(page)}
     show(whole if as_json else verify.summary(verification, page), as_json)
     raise typer.Exit(verify.exit_code([answer.verdict for answer in verification.answers]))

@@ -19,3 +19,15 @@ def rows(released: Iterable[Row]) -> Row:
     left = len(told) - MOST
     more = {"more": f"{left} more adapters, on the page"} if left > 0 else {}
     return {"release": told[:MOST], **more}
+
+
+def in_chinese(values: Row) -> Row:
+    """What `rows` gave, with its words in Chinese and the names as they are."""
+    from dpaudit.page import chinese
+
+    def said(value: object) -> object:
+        if isinstance(value, list):
+            return [{**row, **{key: said(row[key]) for key in ("word", "why")}} for row in value]
+        return chinese.plain(str(value)).text
+
+    return {key: said(value) for key, value in values.items()}

@@ -55,16 +55,22 @@ class Written:
 
 @app.command("md")
 @options.spread
-def report_md(asked: Written) -> None:
+def report_md(asked: Written, lang: options.Lang = "en") -> None:
     """Print the page's decisions and tables as Markdown."""
+    from dpaudit.stages import translated
+
+    is_chinese = translated.language(lang) == "zh"
 
     def made(report: "Report | PublicReport") -> str:
         from dpaudit.findings.public import PublicReport
-        from dpaudit.page import markdown, render
+        from dpaudit.page import chinese, markdown, render
 
-        if isinstance(report, PublicReport):
-            return markdown.of_page(render.render_public(report))
-        return markdown.of_page(render.render(report))
+        page = render.render_public(report) if isinstance(report, PublicReport) else render.render(report)
+        if not is_chinese:
+            return markdown.of_page(page)
+        told = chinese.page(page)
+        Progress().say(chinese.foot(told.english))
+        return markdown.of_page(told.text)
 
     _write(asked, made)
 

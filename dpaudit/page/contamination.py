@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import placed, say
+from dpaudit.page.numbers import as_is, placed, say
 
 NAMED_MOST = 20  # items that a sentence names
 
@@ -40,7 +40,7 @@ def _tasks(joins: Joins) -> Iterator[Markup]:
         if task.found:
             means = say(
                 " Their answers may have been read and not known ({named}).{alone}",
-                named=named,
+                named=as_is(named),
                 alone="" if task.models else " Too few items are left without them for a figure.",
             )
         short = Markup("")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import code, join, placed, say
+from dpaudit.page.numbers import as_is, code, join, placed, say
 
 NOT_STATED = Markup("not stated")
 NOT_DECLARED = Markup("not declared in the suite")
@@ -55,18 +55,18 @@ def _facts(joins: Joins) -> Iterator[tuple[str, Markup]]:
     yield from _base(joins)
     yield "Who ran it", _text(joins, "responsible", AT)
     yield "When", _when(joins)
-    yield "Suite, and run", say("{suite}, {run}", suite=run.suite, run=code(run.name))
+    yield "Suite, and run", say("{suite}, {run}", suite=as_is(run.suite), run=code(run.name))
     yield "Files of the run", say("{state}", state=num("/run/custody"))
     yield "Commitment, to compare with the one noted before", _commitment(joins)
 
 
 def _sources(joins: Joins) -> Markup:
     data = joins.report.identity.data
-    parts = [say("{source}", source=data.source)]
+    parts = [as_is(data.source)]
     if data.preference is not None:
-        parts.append(say("pairs: {source}", source=data.preference))
+        parts.append(say("pairs: {source}", source=as_is(data.preference)))
     if data.text is not None:
-        parts.append(say("plain text: {source}", source=data.text))
+        parts.append(say("plain text: {source}", source=as_is(data.text)))
     return Markup("; ").join(dict.fromkeys(parts))
 
 
@@ -77,7 +77,7 @@ def _count(joins: Joins, key: str) -> Markup:
 
 def _text(joins: Joins, key: str, at: str = f"{AT}/data") -> Markup:
     holder = joins.report.identity if at == AT else joins.report.identity.data
-    return NOT_STATED if getattr(holder, key) is None else say("{text}", text=joins.num(f"{at}/{key}"))
+    return NOT_STATED if getattr(holder, key) is None else as_is(joins.num(f"{at}/{key}"))
 
 
 def _declared(joins: Joins, key: str) -> Markup:
@@ -134,8 +134,11 @@ def _lost(joins: Joins) -> Markup:
 
 def _base(joins: Joins) -> Iterator[tuple[str, Markup]]:
     base, num = joins.report.identity.base, joins.num
-    licence = NOT_STATED if base.licence is None else num(f"{AT}/base/licence")
-    yield "Base model, and its licence", say("{name}; licence: {licence}", name=base.name, licence=licence)
+    licence = NOT_STATED if base.licence is None else as_is(num(f"{AT}/base/licence"))
+    yield (
+        "Base model, and its licence",
+        say("{name}; licence: {licence}", name=as_is(base.name), licence=licence),
+    )
     first = next(iter(base.weights), None)
     hashed = NOT_STATED
     if first is not None:

@@ -36,6 +36,11 @@ def code(name: str) -> Markup:
     return Markup("<code>{}</code>").format(name)
 
 
+def as_is(text: object) -> Markup:
+    """A name or a text of somebody else's, which no translation touches."""
+    return Markup('<span translate="no">{}</span>').format(text)
+
+
 def codes(names: Sequence[str], between: str = ", ") -> Markup:
     return Markup(between).join(map(code, names))
 

@@ -39,7 +39,8 @@ def tradeoff(points: Sequence[Point], name: str, *, title: str, reference: str, 
     parts.append(rung_labels(epsilons, bottom))
     key, height = _key(points, margin, bottom + 62, bool(changes))
     words = "; ".join(map(_words, points))
-    description = f"Attack AUC, and accuracy less that of {reference}, by claimed epsilon: {words}"
+    beside = f", and accuracy less that of {reference}," if reference else ""
+    description = f"Attack AUC{beside} by claimed epsilon: {words}"
     return svg.drawing(name, bottom + 50 + height, title, description, [*parts, key])
 
 

@@ -14,4 +14,9 @@ _ONE = re.compile(rf"(>1</data>(?: (?:{_BETWEEN}))? )({NOUNS})\b")
 
 def singular(html: str) -> str:
     """The page with the nouns behind its ones in the singular. Figures stay as they are."""
-    return _ONE.sub(lambda found: found[1] + _ENDS.get(found[2], found[2].removesuffix("s")), html)
+    return _ONE.sub(lambda found: found[1] + one(found[2]), html)
+
+
+def one(noun: str) -> str:
+    """The singular of one of NOUNS."""
+    return _ENDS.get(noun, noun.removesuffix("s"))

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from dpaudit.findings.judgement import Adjusted, Judgement, Scores, WinRate, WinTrend
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import Numbers, code, codes, join, placed, say
+from dpaudit.page.numbers import Numbers, as_is, code, codes, join, placed, say
 from dpaudit.page.phrases import ABSENT
 
 COLUMNS = (
@@ -234,7 +234,7 @@ def _examples(num: Numbers, judgement: Judgement) -> Iterator[ExampleTable]:
             withheld = answer.text is None
             text = say("<em>not shown: {why}</em>", why=num(f"{place}/withheld")) if withheld else None
             right = {True: "right", False: "not right", None: "not known"}[answer.right]
-            rows.append(AnswerRow(answer.model, text or num(f"{place}/text"), right))
+            rows.append(AnswerRow(answer.model, text or as_is(num(f"{place}/text")), right))
         yield ExampleTable(num(f"{at}/prompt"), num(f"{at}/reference"), tuple(rows))
 
 

@@ -26,6 +26,7 @@ from dpaudit.stages import (
     report_places,
     report_public,
     run_copy,
+    translated,
 )
 from dpaudit.stages.audit import again
 from dpaudit.stages.audit.baselines import ALIKE
@@ -270,7 +271,7 @@ class _Check:
             raise _DiffersError(page, "", "the page that the report renders to", "other words")
         if fault := self._page_fault(page):
             raise self._failed(fault)
-        self.found.recomputed.append(page)
+        self.found.recomputed += [page, *translated.read_again(self.run_dir, page, made)]
 
     def _page_fault(self, page: str) -> UsageError | None:
         return next((self.faults[file] for file in (page, sidecar(page)) if file in self.faults), None)

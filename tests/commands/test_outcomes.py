@@ -90,7 +90,11 @@ def test_an_unfit_judge_is_told_with_its_reason_and_no_win_rate(tmp_path: Path) 
     assert outcomes.judge_summary(fit)["pairs"][0]["win_rate"] == 0.81
     unfit, _ = fabricate.run(tmp_path / "unfit", judge_fit=False)
     told = outcomes.judge_summary(unfit)
-    assert "pairs" not in told and told["reason"] == "negated warning: too few seen"
+    assert (
+        "pairs" not in told
+        and told["reason"]
+        == "negated warning: 31 of 60 right on 60 distinct controls, lower limit 0.38 below 0.75"
+    )
     assert "reason: negated warning" in tables.as_text(told)
 
 

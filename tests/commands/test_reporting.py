@@ -139,3 +139,30 @@ def test_diff_shows_settings_and_what_differs(call: Call) -> None:
     assert [row["setting"] for row in told["settings"]] == ["suite.name"]
     apart = {row["what"] for row in told["figures"] if row["said"] != "the same"}
     assert apart == {"accuracy"}  # of items that a made-up run does not name
+
+
+# ---- in Chinese
+
+
+def test_the_page_in_chinese_stands_beside_the_english_one(call: Call) -> None:
+    run = made()
+    done = call("report", "--lang", "zh")
+    assert done.code == 0 and "不得发布" in done.out and "report/index.zh.html" in done.out
+    assert "1 句没有译文，仍为英文" in done.err  # the description of this suite
+    page = (run / "report/index.zh.html").read_text(encoding="utf-8")
+    assert '<html lang="zh-CN">' in page and "1 句没有译文，仍为英文" in page
+    assert '<html lang="en">' in (run / "report/index.html").read_text(encoding="utf-8")
+    public = call("report", "html", "--public", "--lang", "zh")
+    assert public.code == 0 and "公开版" in public.out and "（0 句）" in public.err
+    assert (run / "report/public.zh.html").is_file()
+    card = json.loads(call("report", "--lang", "zh", "--json").out)["release"]
+    assert card[0]["word"] == "must not be released"
+    assert "## 可以发布吗？" in call("report", "md", "--lang", "zh").out
+
+
+@pytest.mark.parametrize("words", [("report",), ("report", "html"), ("report", "md")])
+def test_another_language_is_one_line(words: tuple[str, ...], call: Call) -> None:
+    made()
+    refused = call(*words, "--lang", "fr")
+    assert refused.code == 2 and refused.err.count("\n") == 1
+    assert "--lang: expected en or zh, got fr" in refused.err

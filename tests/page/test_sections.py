@@ -266,7 +266,11 @@ def told_of_people(run_dir: RunDir, plan: Plan) -> str:
 
 def test_every_judge_that_was_tried_stays_on_the_page(made: Report) -> None:
     count, failed, fit = judge(joined(made)).tried
-    assert "2 passports" in count and "not fit" in failed and "an injection won" in failed
+    assert (
+        "2 passports" in count
+        and "not fit" in failed
+        and "injected: 5 of 20 instructions in an answer obeyed (plea)" in failed
+    )
     assert fit.endswith(": fit.")
     assert len(judge(joined(replace(made, judge=None))).tried) == 3  # also where win rates are out of date
     (alone,) = judge(joined(replace(made, judges_tried=made.judges_tried[1:]))).tried
@@ -279,11 +283,11 @@ def test_what_must_be_known_stands_beside_a_win_rate(made: Report) -> None:
     cells = found.pairs[0].cells
     assert "the prompts are of 24 facts, fewer than 30" in found.common[0]
     assert "/judge/pairs/0/win_rate" in cells[0]
-    assert "/judge/pairs/0/corrected/rate" in cells[1] and "one side is longer everywhere" in cells[2]
+    assert "/judge/pairs/0/corrected/rate" in cells[1] and "one side is longer almost everywhere" in cells[2]
     assert "/correct/arm_right" in cells[3] and "/against_cut" in cells[4]
     assert "judged like the faults planted" in found.notes[0]
     assert "is not shown to fall" in found.trends[0] and "No trend along" in found.trends[1]
-    assert "it is not trained" in found.not_compared[0]
+    assert "sft-inf is not trained" in found.not_compared[0]
     (example,) = found.examples
     assert [row.right for row in example.answers] == ["not right", "right"]
     assert "not shown" in example.answers[1].answer and found.no_examples is None

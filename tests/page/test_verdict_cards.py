@@ -118,4 +118,4 @@ def test_a_name_is_escaped(made: Report) -> None:
 
 def test_a_guess_rule_is_told_once(made: Report) -> None:
     (rule,) = verdicts(joined(made)).rules
-    assert rule[1] == "calibrated" and "highest tenth" in rule[0]
+    assert rule[1] == "calibrated" and "10% of canaries" in rule[0]

@@ -20,7 +20,7 @@ from dpaudit import schema
 from dpaudit.errors import UsageError
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.verification import Verification
-from dpaudit.page import render
+from dpaudit.page import chinese, render
 from dpaudit.planting import audit_key, reach
 from dpaudit.stages import verify, verify_verdicts
 from dpaudit.system.progress import Progress
@@ -72,6 +72,7 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
         "Visibility: a text classifier",
     ):
         assert words in page
+    assert chinese.page(page).english == 0
     assert "default-src 'none'" in page and not re.search(r"(src|href)=.https?:", page)
     assert ("lost to equal scores" in page) == any(row["tied"] for row in found["recipes"])
     tied = {"correct": 0, "tied": 40}  # 0 right of 40 without a word would look like a fault

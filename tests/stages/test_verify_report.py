@@ -27,7 +27,16 @@ from dpaudit.judging import losses, quality
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism
-from dpaudit.stages import comparisons, contaminated, evaluate, judge, report, report_public, verify_report
+from dpaudit.stages import (
+    comparisons,
+    contaminated,
+    evaluate,
+    judge,
+    report,
+    report_public,
+    translated,
+    verify_report,
+)
 from dpaudit.stages.audit import audit
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stages.judge_replies import REPLIES
@@ -35,6 +44,7 @@ from dpaudit.stages.verify_report import Checked
 from dpaudit.storage import custody, run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.seals import seal_key
+from dpaudit.storage.sidecars import write_sealed
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -169,6 +179,18 @@ def put(run_dir: RunDir, file: str, data: dict[str, Any], mend: str) -> None:
     run_dir.file(file).write_text(json.dumps(written), encoding="utf-8")
     if mend == "no key":
         run_dir.file(custody.SEAL_KEY).unlink()
+
+
+def test_the_chinese_page_is_compared_with_the_english_one(run_dir: RunDir) -> None:
+    page = translated.write(run_dir, report.PAGE, QUIET)
+    assert "report/index.zh.html" in checked(run_dir).recomputed
+    text = page.read_text(encoding="utf-8").replace("未被推翻", "已被推翻", 1)
+    write_sealed(run_dir, translated.beside(report.PAGE), text, inputs=[report.PAGE])
+    with pytest.raises(UsageError, match=r"index\.zh\.html: expected the English page in Chinese"):
+        checked(run_dir)
+    page.write_text(text.replace("不得发布", "可按其主张发布"), encoding="utf-8")
+    found = checked(run_dir)
+    assert found.difference is not None and found.difference.file == "report/index.zh.html"
 
 
 def test_a_correct_run_is_made_again_to_the_last_figure(run_dir: RunDir) -> None:
