@@ -1,6 +1,7 @@
 """Stage prepare: the corpus, the canaries, and the coins that decide who is a member."""
 
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 from dpaudit.data import clinic
@@ -21,6 +22,7 @@ from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import path_or_builtin
 from dpaudit.system.progress import Progress
 
+CANARIES_MANY = 0.2  # of the units, from which on quality is cautioned of
 FILES = (
     "corpus/candidates.jsonl",
     "corpus/heldout.jsonl",
@@ -64,10 +66,19 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         progress.say("preference pairs: made from the dialogues, by planting a fault in each answer")
     if inside.short:
         progress.say(f"canaries along axes of the weights: {inside.count}; {inside.short}")
-    for note in corpus.notes:
+    for note in (*corpus.notes, *_many_canaries(shares)):
         progress.say(note)
     if corpus.over_cap:
         progress.say(f"dropped by training.records_per_patient: {corpus.over_cap} records")
+
+
+def _many_canaries(shares: Shares) -> Iterator[str]:
+    for method, share in shares.by_method().items():
+        if share["units"] > CANARIES_MANY:
+            yield (
+                f"note: {share['units']:.0%} of the units of {method} are canaries: quality figures are of a "
+                "model that learned from them too; take more data, or fewer (--set candidates.canaries=N)"
+            )
 
 
 def _note_release(run_dir: RunDir) -> None:

@@ -317,6 +317,16 @@ def told_of(folder: Path, **changes: Any) -> str:
     return f"{counts['certain'] + counts['record']} units\n{stream.getvalue()}"
 
 
+@pytest.mark.parametrize(("canaries", "is_told"), [(40, True), (10, False)])
+def test_many_canaries_are_told(tmp_path: Path, canaries: int, is_told: bool) -> None:
+    """Half of 40 beside 60 dialogues is above a fifth, half of 10 is not."""
+    told = told_of(
+        tmp_path,
+        **{"candidates.canaries": canaries, "candidates.extraction": 0, "training.unit": "record"},
+    )
+    assert ("of the units of sft are canaries" in told) == is_told
+
+
 def test_a_unit_below_the_patient_is_told_where_patients_are_named(tmp_path: Path) -> None:
     told = told_of(tmp_path, **{"training.unit": "record"})
     assert (
