@@ -15,18 +15,19 @@ def members(plan: Plan, axes: bool) -> int:
     this one repeats are in its family, and are as many for each: their plan is the same.
     """
     made_by = recipe.load(plan.suite.primary)
-    least: dict[str, float] = {}
-    for arm, claim in _claims_planned(plan):
-        reached = _least(plan, made_by, claim)
+    smallest: dict[str, float] = {}
+    for arm, claim in claims(plan):
+        reached = least(plan, made_by, claim)
         for named in (arm.name, *(questions.named(known.run, arm.name) for known in plan.repeats)):
             name = questions.outside_name(named, claim.delta)
-            least[name] = min(least.get(name, 1.0), reached)
+            smallest[name] = min(smallest.get(name, 1.0), reached)
             if axes and arm.private:
-                least[questions.inside_name(named)] = 1 / (1 + family.DRAWS_LEAST)
-    return len(family.admitted(least))
+                smallest[questions.inside_name(named)] = 1 / (1 + family.DRAWS_LEAST)
+    return len(family.admitted(smallest))
 
 
-def _claims_planned(plan: Plan) -> list[tuple[Arm, Claim]]:
+def claims(plan: Plan) -> list[tuple[Arm, Claim]]:
+    """Every claim of a run with its arm: of each private arm its own, and those that the suite declares."""
     training = plan.suite.training
     arms = {arm.name: arm for arm in plan.suite.grid.arms if not arm.twin}
     own = [
@@ -37,7 +38,7 @@ def _claims_planned(plan: Plan) -> list[tuple[Arm, Claim]]:
     return [*own, *((arms[declared.arm], declared.claim) for declared in plan.suite.claims)]
 
 
-def _least(plan: Plan, made_by: recipe.Recipe, claim: Claim) -> float:
+def least(plan: Plan, made_by: recipe.Recipe, claim: Claim) -> float:
     """The p-value at a claim had all guesses been right."""
     canaries = plan.suite.candidates.canaries
     if made_by.bound is None or canaries < made_by.minimum_canaries:

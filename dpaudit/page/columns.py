@@ -1,5 +1,7 @@
 """The columns of every table on the terminal: keys of its rows, with heading and style."""
 
+from dpaudit.page.training_columns import TRAINING
+
 MARK, INTERVAL = "mark", "interval"  # yes or nothing; a value with the limits and the word beside it
 RATE = "rate"  # a share of 0 to 1 with its limits, or why there is none
 
@@ -33,19 +35,6 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "trained": ("trained", "yes"),
     },
     "release": {"arm": ("arm", "text"), "word": ("release", "text"), "why": ("because", "text")},
-    "forecast": {
-        "arm": ("arm", "text"),
-        "start": ("starts at", "text"),
-        "epsilon": ("claimed epsilon", "epsilon"),
-        "noise_multiplier": ("sigma", "sigma"),
-        "sampling_rate": ("rate", "number"),
-        "steps": ("steps", "count"),
-        "batch": ("batch", "count"),
-        "clip": ("clip", "number"),
-        "trainable_parameters": ("trains", "count"),
-        "memory_gib": ("GiB, about", "number"),
-        "axes": ("canaries along axes", "count"),
-    },
     "declared": {
         "arm": ("arm", "text"),
         "claim": ("claimed epsilon", "epsilon"),
@@ -390,11 +379,4 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "outputs": {"file": ("output", "text"), "state": ("state", "text")},
 }
 COLUMNS["judges_tried_in"] = {"folder": ("in folder", "text")} | COLUMNS["judges_tried"]
-COLUMNS["takes"] = {"what": ("measured on a few passes", "text"), "device": ("device", "text"),
-    "threads": ("threads", "count"), "peak_memory_mb": ("peak memory", "megabytes"),
-    "seconds": ("time", "duration"), "processor_seconds": ("processor time", "duration")}  # fmt: skip
-COLUMNS["took"] = {
-    "arm": ("arm", "text"), "device": ("trained on", "text"), "devices": ("devices", "count"),
-    "longest": ("longest sequence", "count"), "peak_memory_mb": ("peak memory of one", "megabytes"),
-    "tokens_per_second": ("tokens/s", "count"), "seconds": ("time", "duration"),
-}  # fmt: skip
+COLUMNS |= TRAINING

@@ -8,6 +8,7 @@ from typing import Any
 
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.machines.place import Place
+from dpaudit.pipeline import claims_ahead
 from dpaudit.stages.prepare.jobs import ArmJob
 from dpaudit.stages.train import forecast, training_set, trials
 from dpaudit.stages.train.forecast import Forecast
@@ -30,20 +31,21 @@ def told(
     is_measured: bool = True,
     is_whole: bool = True,
 ) -> dict[str, Any]:
-    """`forecast`: rows of arms. `takes`: rows of memory and time of each arm, of all, and of `attack mia`,
-    measured here. `not_measured`: in words, what is not.
+    """`forecast`: rows of arms. `claims_ahead`: what each test of a claim will find. `takes`: rows of memory
+    and time of each arm, of all, and of `attack mia`, measured here. `not_measured`: in words, what is not.
 
     `workers` arms train at once. `is_whole`: attacks, benchmarks and the judge come after the training.
     """
     with forecast.prepared(plan, progress) as run_dir:
         found = forecast.of(plan, run_dir, progress)
+        foretold = {"forecast": found.rows, "claims_ahead": claims_ahead.rows(plan, found)}
         if not is_measured:
-            return {"forecast": found.rows, "not_measured": "time, as --no-measure says"}
+            return {**foretold, "not_measured": "time, as --no-measure says"}
         at_once = workers or default_workers(plan.suite.model.base) if on is None else 1
         rows, left = _measured(plan, found, run_dir, progress, min(at_once, len(found.jobs)), on)
         if rows and is_whole:
             rows, left = _with_stages(plan, rows, run_dir, progress)
-        return {"forecast": found.rows, "takes": rows, "not_measured": "; ".join(left) or None}
+        return {**foretold, "takes": rows, "not_measured": "; ".join(left) or None}
 
 
 def _measured(

@@ -61,7 +61,7 @@ def of(plan: Plan, run_dir: RunDir | None, progress: Progress) -> Forecast:
     else:
         counts = _counted(run_dir, plan, lessons, progress)
     inside = axes.needed(plan, counts)
-    if inside.count or inside.short:
+    if (inside.count or inside.short) and (run_dir is None or not inside.short):  # `prepare` said why
         why = inside.short or "on top of the units; noise and rate are the same without them"
         progress.say(f"canaries along axes of the weights: {inside.count}; {why}")
     jobs = jobs_of(plan, arms, counts)
