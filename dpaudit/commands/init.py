@@ -1,6 +1,5 @@
 """`dpaudit init`: a suite drafted from a data file."""
 
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +79,7 @@ def init(
         seen = survey.of(data, base)
         advance(1)
     made = drafting.draft(wanted, seen)
-    commands = _commands(made, out)
+    commands = suite_file.commands(made, out)
     suite_file.write(made, out, commands)
     told, cautions = _told(made, out), drafting.warnings(made)
     if as_json:
@@ -96,7 +95,7 @@ def init(
 def _check(public: Public, show_examples: bool, as_json: bool) -> None:
     if public.unit is not None and public.unit not in UNITS:
         raise UsageError("--unit", " or ".join(UNITS), f"{public.unit:.40}")
-    if show_examples and (as_json or not sys.stdout.isatty()):
+    if show_examples and (as_json or not _is_terminal()):
         raise UsageError(
             "--show-examples",
             "a terminal: what it shows is training text, which belongs into no file",
@@ -105,16 +104,8 @@ def _check(public: Public, show_examples: bool, as_json: bool) -> None:
         )
 
 
-def _commands(made: "Draft", out: Path) -> list[str]:
-    """What to type next. A hub is asked only for what is typed, so that a hub id stands there again."""
-    from dpaudit.data import reading
-    from dpaudit.models import hub
-
-    wanted = made.wanted
-    more = ["--model", wanted.base] if hub.is_id(wanted.base) else []
-    more += ["--data", wanted.source] if reading.is_hub_id(wanted.source) else []
-    run = shlex.join(["dpaudit", "run", str(out), *more])
-    return [f"{run} --dry-run", run]
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _told(made: "Draft", out: Path) -> dict[str, str]:

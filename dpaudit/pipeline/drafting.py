@@ -114,12 +114,14 @@ def warnings(made: Draft) -> list[str]:
         named = survey.people_columns[0]
         found.append(f"column {named} may name people and is not read: rename it patient_id to hide a person")
     if (cut := survey.cut(made.max_length)) > CUT_MOST:
+        whole = survey.lost(made.max_length)
+        lost = f" ({whole:.1%} their whole answer)" if whole else ""
         longer = f"--max-length N, up to {survey.window}" if survey.window else "--max-length N"
         way = f"a longer one ({longer}) takes more time and memory"
         if made.max_length == survey.window:
             way = "the model reads no longer ones: split them, or name another with --model"
         found.append(
-            f"{cut:.1%} of the records are longer than {made.max_length} tokens and lose their end; {way}"
+            f"{cut:.1%} of the records have over {made.max_length} tokens and lose their end{lost}; {way}"
         )
     if (share := made.sizes.canary_share) > CANARIES_MOST:
         found.append(
@@ -148,7 +150,9 @@ def _unit(wanted: Wanted, survey: Survey) -> tuple[str, str]:
 
 
 def _max_length(wanted: Wanted, survey: Survey) -> tuple[int, str]:
-    longest = min(survey.window or LONGEST, EMBEDDED_LONGEST if wanted.is_embedded else LONGEST)
+    longest = survey.window or LONGEST
+    if not wanted.is_embedded or survey.lost(EMBEDDED_LONGEST) <= CUT_MOST:
+        longest = min(longest, EMBEDDED_LONGEST if wanted.is_embedded else LONGEST)
     fitting = max(64, 32 * math.ceil(survey.length(WHOLE) / 32))
     length = wanted.max_length or min(fitting, longest)
     if survey.window is not None and length > survey.window:
@@ -222,8 +226,8 @@ def _of_training(wanted: Wanted, sizes: Sizes, unit: str, why_unit: str) -> list
         Setting("training.clip", 0.05 if wanted.is_embedded else 1.0, "the most that a unit moves a step"),
         Setting(
             "training.micro_batch",
-            32 if wanted.is_embedded else 8,
-            "sequences in one pass: changes memory, no result",
+            4 if wanted.is_embedded else 8,
+            "sequences in one pass: changes memory and time, no result",
         ),
         Setting(
             "training.lora", {"rank": 16, "alpha": 32, "targets": "all-linear"}, "the adapter that is trained"

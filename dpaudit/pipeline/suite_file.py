@@ -2,18 +2,19 @@
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dpaudit import strict_yaml
+from dpaudit.data.reading import is_hub_id
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import plans
 from dpaudit.pipeline.drafting import Draft, Setting
 from dpaudit.schema import build
 from dpaudit.storage.whole_files import write_text
 from dpaudit.suite.suite import Suite
-from dpaudit.terminal import visible
 
 PRIVATE = "from private data: not covered by epsilon; declare a public value instead"
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/-]*(?:[.:][A-Za-z0-9_/-]+)*")  # needs no quotes
@@ -38,6 +39,17 @@ def require_free(out: Path) -> None:
             "a folder" if out.is_dir() else "a file that is there already",
             "name another, or move that one away: nothing is written over it",
         )
+
+
+def commands(made: Draft, out: Path) -> list[str]:
+    """What to type next. A hub is asked only for what is typed, so that a hub id stands there again."""
+    from dpaudit.models import hub
+
+    wanted = made.wanted
+    more = ["--model", wanted.base] if hub.is_id(wanted.base) else []
+    more += ["--data", wanted.source] if is_hub_id(wanted.source) else []
+    run = shlex.join(["dpaudit", "run", str(out), *more])
+    return [f"{run} --dry-run", run]
 
 
 def write(made: Draft, out: Path, commands: Sequence[str]) -> None:
@@ -65,7 +77,11 @@ def text_of(made: Draft, commands: Sequence[str]) -> str:
         lines += [f"{pad}# {comment}" for comment in _comments(setting)]
         lines.append(f"{pad}{key}: {_value(setting.value)}")
         above = parents
-    return HEAD.format(commands="\n".join(f"#   {line}" for line in commands)) + "\n".join(lines) + "\n"
+    return (
+        HEAD.format(commands="\n".join(f"#   {' '.join(line.split())}" for line in commands))
+        + "\n".join(lines)
+        + "\n"
+    )
 
 
 def _shared(above: Sequence[str], parents: Sequence[str]) -> int:
@@ -78,7 +94,7 @@ def _shared(above: Sequence[str], parents: Sequence[str]) -> int:
 
 def _comments(setting: Setting) -> list[str]:
     private = [f"{PRIVATE} ({setting.instead})"] if setting.instead else []
-    return [visible(line, 400) for line in (setting.why, *private)]
+    return [setting.why, *private]
 
 
 def _value(value: Any) -> str:

@@ -27,10 +27,13 @@ PEOPLE = ("patient", "subject", "person", "mrn", "患者", "病人")  # in names
 
 @dataclass(frozen=True)
 class Measured:
-    """One record: its tokens, how many of them are learned, and the record itself."""
+    """One record: its tokens, how many of them are learned, the place of the first of these, and the
+    record.
+    """
 
     tokens: int
     learned: int
+    begins: int
     record: Record
 
 
@@ -67,6 +70,10 @@ class Survey:
     def cut(self, max_length: int) -> float:
         """The share of records with more tokens, from 0 to 1."""
         return sum(one.tokens > max_length for one in self.measured) / len(self.measured)
+
+    def lost(self, max_length: int) -> float:
+        """The share of records that keep nothing to learn, from 0 to 1."""
+        return sum(one.begins >= max_length for one in self.measured) / len(self.measured)
 
 
 def of(source: str, base: str) -> Survey:
@@ -147,7 +154,8 @@ def _measured(source: str, rows: list[tuple[int, Record]], base: str) -> Iterato
             (whole,) = encode_record(record, tokenizer, UNLIMITED)
         except Refused as error:
             raise UsageError(f"{source}:{number}", error.expected, error.got, error.remedy) from None
-        yield Measured(len(whole.input_ids), sum(whole.answer_mask), record)
+        learned = whole.answer_mask
+        yield Measured(len(learned), sum(learned), learned.index(True), record)
 
 
 @dataclass(frozen=True)
