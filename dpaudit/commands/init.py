@@ -121,7 +121,7 @@ def _told(made: "Draft", out: Path) -> dict[str, str]:
         "written": str(out),
         "data": f"{seen.records:,} records ({seen.shape}), {named}; {seen.script}{unread}",
         "tokens_a_record": _lengths(made),
-        "learned": f"only what the assistant says: {learned} tokens of the first {len(first)} records",
+        "learned": f"only what the assistant says: {learned} tokens of {len(first)} records",
         "proposed": f"unit {made.unit}, max_length {made.max_length} ({seen.cut(made.max_length):.1%} of the "
         f"records are cut), {sizes.canaries} canaries, batch {sizes.batch}",
     }
