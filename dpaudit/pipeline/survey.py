@@ -155,7 +155,8 @@ def _measured(source: str, rows: list[tuple[int, Record]], base: str) -> Iterato
         except Refused as error:
             raise UsageError(f"{source}:{number}", error.expected, error.got, error.remedy) from None
         learned = whole.answer_mask
-        yield Measured(len(learned), sum(learned), learned.index(True), record)
+        begins = learned.index(True) if any(learned) else len(learned)
+        yield Measured(len(learned), sum(learned), begins, record)
 
 
 @dataclass(frozen=True)
