@@ -192,18 +192,20 @@ def _of_data(wanted: Wanted, sizes: Sizes, unit: str) -> list[Setting]:
     few = "words that lead on to each other: a small model learns them in a few epochs"
     kind = ("record_number", 6, 4) if wanted.is_embedded else ("invented", 8, 1)
     why = "short numbers, which the embedded model can learn" if wanted.is_embedded else few
+    of = "digits" if wanted.is_embedded else "words"
     canaries = f"half of them go in; {MANY} from {MANY_FROM:,} {BY[unit]} on, else {FEW}: fewer prove less"
     axes = "canaries along axes of the weights, which test the noise: as many as the claims need, none below "
     axes += f"{prepare_axes.AXES_LEAST * prepare_axes.SHARE_MOST} {BY[unit]}"
     return [
         Setting("data.source", wanted.source, "the file, as seen from where the command is typed"),
+        Setting("data.languages", None, "of the records, in your words: for the page, such as English"),
         Setting("data.heldout", sizes.heldout, "a sixth, at most 300, to measure quality on", counted),
         Setting("candidates.family", kind[0], why),
         Setting("candidates.canaries", sizes.canaries, canaries, counted),
-        Setting("candidates.canary_length", kind[1], "symbols or words of a secret"),
+        Setting("candidates.canary_length", kind[1], f"{of} of its secret"),
         Setting("candidates.records", sizes.records, f"{BY[unit]} with a coin, at most a quarter", counted),
         Setting("candidates.extraction", sizes.extraction, "half of them planted, to ask the secret back"),
-        Setting("candidates.extraction_length", kind[2], "symbols or words of such a secret"),
+        Setting("candidates.extraction_length", kind[2], f"{of} of its secret"),
         Setting("candidates.extraction_repetitions", COPIES, "copies of such a canary"),
         Setting("candidates.gradient", "auto", axes, counted),
     ]
@@ -254,7 +256,9 @@ def _of_schedules(wanted: Wanted, sizes: Sizes, counted: str) -> list[Setting]:
             counted,
         ),
         Setting(
-            "training.private.steps", 40 if wanted.is_embedded else 60, "more learn more under more noise"
+            "training.private.steps",
+            40 if wanted.is_embedded else 60,
+            "more steps learn more, and need more noise",
         ),
         Setting("training.private.learning_rate", rates[0], rate),
         Setting("training.nonprivate.batch", 16, "a usual one, of the arm without noise"),

@@ -1,7 +1,8 @@
 """What a data file holds, seen before there is a suite for it: shape, people, script, lengths in tokens."""
 
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ def of(source: str, base: str) -> Survey:
     return Survey(
         reader.first.name,
         tuple(sorted(reader.unread)),
-        scripts.named(record.whole_text for _, record in sample.kept),
+        _scripts(record for _, record in sample.kept),
         sample.seen,
         patients,
         named,
@@ -103,6 +104,15 @@ def of(source: str, base: str) -> Survey:
         _window(base) if counted_by == base else None,
         tuple(_measured(source, sample.kept, counted_by)),
     )
+
+
+def _scripts(records: Iterable[Record]) -> str:
+    """The scripts that records are written in, with shares; of one alone, its name."""
+    counts = Counter(scripts.script_of(record.whole_text) for record in records)
+    if len(counts) == 1:
+        return f"{next(iter(counts))} script"
+    shares = (f"{name} {count / counts.total():.0%}" for name, count in counts.most_common())
+    return f"scripts: {', '.join(shares)}"
 
 
 class _Sample:
