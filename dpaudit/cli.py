@@ -16,6 +16,7 @@ from dpaudit.commands import (
     calculators,
     doctor,
     generate,
+    init,
     judge,
     lab,
     mistakes,
@@ -36,6 +37,7 @@ ASKED_TO_COMPLETE = "_DPAUDIT_COMPLETE"  # set by the shell where a word is to b
 QUIET = "--quiet"
 COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "demo": lab.demo,
+    "init": init.init,
     "run": lab.run,
     "train": lab.train,
     "attack": attack.app,

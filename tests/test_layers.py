@@ -51,8 +51,9 @@ ROOMS = {
     "stages.integrity stages.prepare stages.attack",
     "stages": "errors schema terminal content system storage stats data privacy suite findings signals "
     "judging planting page evidence models stages.integrity stages.attack stages.audit",
-    "pipeline": "errors schema content system storage data machines suite signals judging planting evidence "
-    "models training stages.integrity stages.prepare stages.train stages.attack stages.audit stages",
+    "pipeline": "errors schema content strict_yaml system storage data machines suite signals judging "
+    "planting evidence models training stages.integrity stages.prepare stages.train stages.attack "
+    "stages.audit stages",
     "commands": "terminal errors schema content system storage stats privacy machines suite findings signals "
     "judging planting page evidence training stages.integrity stages.prepare stages.train stages.audit "
     "stages pipeline",

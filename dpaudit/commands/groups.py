@@ -17,6 +17,7 @@ SETTINGS: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 EXAMPLES = {  # a whole command for each that cannot do without an option
+    "dpaudit init": "dpaudit init dialogues.jsonl",
     "dpaudit run": "dpaudit run demo",
     "dpaudit scorecard": "dpaudit scorecard answers.jsonl --reference reference.jsonl",
     "dpaudit plant": "dpaudit plant data.jsonl --out planted.jsonl --key key.json",

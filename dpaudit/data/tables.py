@@ -3,18 +3,22 @@
 import csv
 import datetime
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpaudit.data.columns import ASKED, NAMES
 from dpaudit.data.json_rows import Row
 from dpaudit.data.lines import AGAIN, LARGEST, numbered, suffix_of
-from dpaudit.data.shapes import KNOWN_COLUMNS
+from dpaudit.data.row_reader import CHECKED
+from dpaudit.data.shapes import INSTRUCTED, KNOWN_COLUMNS
 from dpaudit.errors import UsageError
 
 QUOTED = 'close it; inside of a cell in quotation marks each one is written twice: ""'
 CELLS = "put a cell that holds a comma or another divider into quotation marks, and leave no cell out"
 DELIMITERS = (",", ";", "\t", "|")
+# what a reader of rows looks at: found in any case in a heading without a known column
+SPELLED = {*KNOWN_COLUMNS, *INSTRUCTED, *NAMES, *CHECKED, *(key for more in ASKED.values() for key in more)}
 TIMES = {
     "is_date": datetime.date.min,
     "is_timestamp": datetime.datetime.min,
@@ -36,7 +40,7 @@ def of_csv(path: Path) -> Iterator[Row]:
     reader = csv.reader(_again(head, lines), strict=True, delimiter=delimiter_of(head, path))
     begun = 1
     try:
-        columns = [name.strip() for name in next(reader, [])]
+        columns = columns_of(next(reader, []))
         if len(set(columns)) < len(columns):
             raise UsageError(
                 str(path),
@@ -45,15 +49,16 @@ def of_csv(path: Path) -> Iterator[Row]:
                 "rename one of them",
             )
         begun = reader.line_num + 1
-        for cells in filter(None, reader):  # a blank line is no row
-            if len(cells) != len(columns):
-                raise UsageError(
-                    f"{path}:{reader.line_num}",
-                    f"{len(columns)} cells, as the heading has",
-                    str(len(cells)),
-                    CELLS,
-                )
-            yield reader.line_num, dict(zip(columns, cells, strict=True))
+        for cells in reader:
+            if not is_blank(cells):
+                if len(cells) < len(columns) or not is_blank(cells[len(columns) :]):
+                    raise UsageError(
+                        f"{path}:{reader.line_num}",
+                        f"{len(columns)} cells, as the heading has",
+                        str(len(cells)),
+                        CELLS,
+                    )
+                yield reader.line_num, dict(zip(columns, cells, strict=False))
             begun = reader.line_num + 1
     except csv.Error as error:
         raise _no_table(error, f"{path}:{reader.line_num}", begun) from None
@@ -81,12 +86,42 @@ def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
 
 
 def delimiter_of(head: str, path: Path) -> str:
-    """The delimiter that gives the heading a known column; the suffix's own where none does."""
+    """The delimiter that gives the heading a known column; where none does, the one that divides it most
+    often, of the suffix in a draw.
+    """
     own = "\t" if suffix_of(path) == ".tsv" else ","
-    for delimiter in (own, *DELIMITERS):
-        if KNOWN_COLUMNS & {name.strip().strip('"') for name in head.split(delimiter)}:
-            return delimiter
-    return own
+    names = {delimiter: _names(head, delimiter) for delimiter in (own, *DELIMITERS)}
+    for spelled in (str, _spelled):
+        for delimiter, found in names.items():
+            if KNOWN_COLUMNS & set(map(spelled, found)):
+                return delimiter
+    return max(names, key=head.count)
+
+
+def _names(head: str, delimiter: str) -> list[str]:
+    return [name.strip().strip('"').strip() for name in head.split(delimiter)]
+
+
+def columns_of(cells: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns in a heading, without the unnamed ones that a spreadsheet leaves at its end.
+
+    Where no name is known as it is written, `Question` and `Patient ID` are `question` and `patient_id`.
+    """
+    names = [cell.strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    return tuple(names) if KNOWN_COLUMNS & set(names) else tuple(map(_spelled, names))
+
+
+def _spelled(name: str) -> str:
+    """The name of a known column that is written with capitals or blanks; any other name as it is."""
+    plain = re.sub(r"[ _-]+", "_", name.lower())
+    return plain if plain in SPELLED else name
+
+
+def is_blank(cells: Sequence[str]) -> bool:
+    """Whether a row holds nothing: a blank line, or the empty cells that a spreadsheet leaves."""
+    return not any(map(str.strip, cells))
 
 
 def of_parquet(path: Path) -> Iterator[Row]:

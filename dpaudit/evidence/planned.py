@@ -47,3 +47,17 @@ def least(plan: Plan, made_by: recipe.Recipe, claim: Claim) -> float:
     return epsilon.p_value_one_run(
         canaries=canaries, guesses=guesses, correct=guesses, epsilon=claim.epsilon, delta=claim.delta
     )
+
+
+def ceiling(canaries: int, delta: float, questions: int, primary: str = "calibrated") -> float:
+    """The epsilon that the primary recipe would prove were all of its guesses right, at the first Holm step
+    of so many questions.
+    """
+    bound = recipe.load(primary).bound
+    assert bound is not None
+    return epsilon.epsilon_ceiling_one_run(
+        canaries=canaries,
+        guesses=bound.guess.count(canaries),
+        delta=delta,
+        confidence=1 - family.first_level(questions),
+    )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from dpaudit.errors import UsageError
@@ -75,8 +76,12 @@ def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
     path = suite.path_or_builtin(chosen.data.source)
     if path is None or "name" in changed or suite.path_or_builtin(before.data.source) is not None:
         return replace(chosen, description=description)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-") or "own-data"
-    return replace(chosen, name=stem, description=description)
+    return replace(chosen, name=name_of(path), description=description)
+
+
+def name_of(source: Path) -> str:
+    """What a run on this data is called."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("._-") or "own-data"
 
 
 def fetch(typed: dict[str, Any], weights: bool = True) -> None:

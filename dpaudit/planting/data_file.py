@@ -12,7 +12,7 @@ from dpaudit.errors import UsageError
 from dpaudit.planting import disguise, parquet_file
 from dpaudit.planting.disguise import Column
 from dpaudit.planting.edit import Edit, Edited
-from dpaudit.planting.formats import Array, Csv, kind_of, lines_of
+from dpaudit.planting.formats import Array, Csv, encoding_of, kind_of, lines_of
 from dpaudit.planting.profile import Profile
 
 
@@ -35,8 +35,9 @@ def write(source: Path, target: Path, edit: Edit, profile: Profile) -> None:
         parquet_file.write(source, target, list(rows), list(_numbering(profile)))
     else:
         pieces = _as_csv if kind == "csv" else _as_array if kind == "array" else _as_lines
+        encoding = encoding_of(source) if kind == "csv" else "utf-8"
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+        with os.fdopen(descriptor, "w", encoding=encoding, newline="") as stream:
             _write_all(stream, pieces(source, rows))
     target.chmod(source.stat().st_mode & 0o777)
 

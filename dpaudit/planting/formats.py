@@ -1,11 +1,12 @@
 """The formats that can be planted into, and the rows of a file as JSON texts, whatever its format."""
 
+import codecs
 import csv
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -19,6 +20,12 @@ ANY = "a JSONL, JSON, CSV or Parquet file"
 BY_SUFFIX: dict[str, Kind] = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 SAMPLE = 200  # records that show how a CSV file quotes
+WIDE = {  # byte order marks, the longer ones first -> the encoding, the mark counted as text
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 def kind_of(source: Path) -> Kind:
@@ -29,13 +36,20 @@ def kind_of(source: Path) -> Kind:
     except OSError as error:
         raise unread(source, ANY, error) from None
     suffix, head = source.suffix.lower(), start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if suffix in BY_SUFFIX and head and not start.startswith((GZIP, b"\xff\xfe", b"\xfe\xff")):
+    if suffix in BY_SUFFIX and head and not start.startswith(GZIP):
         return BY_SUFFIX[suffix]
     if suffix in (".jsonl", ".ndjson", ".json") and head.startswith(b"{"):
         return "lines"
     if suffix == ".json" and head.startswith(b"["):
         return "array"
     raise UsageError(str(source), ANY, "another kind of file", "convert it, plant, and convert back")
+
+
+def encoding_of(source: Path) -> str:
+    """The encoding of a file's text, its mark counted as text."""
+    with source.open("rb") as stream:
+        start = stream.read(4)
+    return next((name for mark, name in WIDE.items() if start.startswith(mark)), "utf-8")
 
 
 def lines_of(source: Path) -> Iterator[str]:
@@ -120,7 +134,7 @@ def _after(text: str, at: int) -> int:
 def _opened(source: Path) -> Iterator[TextIO]:
     """A CSV file as text with its line ends. Raises UsageError where it breaks off or has stray marks."""
     try:
-        with source.open(encoding="utf-8", errors="replace", newline="") as stream:
+        with source.open(encoding=encoding_of(source), errors="replace", newline="") as stream:
             yield stream
     except csv.Error:
         raise UsageError(
@@ -142,6 +156,7 @@ class Csv:
     source: Path
     before: tuple[str, ...]  # lines
     columns: tuple[str, ...]
+    width: int  # cells of a row: behind the columns a spreadsheet may leave empty ones
     delimiter: str
     end: str
     quoting: Literal["needed", "texts", "all"]
@@ -160,19 +175,16 @@ class Csv:
             delimiter = tables.delimiter_of(head, source)
             lines = chain([head], _noted(stream, read))
             cells = next(csv.reader(lines, strict=True, delimiter=delimiter), [])
-        before, columns = tuple(read), tuple(name.strip() for name in cells)
+        before, columns, width = tuple(read), tables.columns_of(cells), len(cells)
         end = "\r\n" if read[0].endswith("\r\n") else "\n"
-        bare = cls(source, before, columns, delimiter, end, "needed")
+        bare = cls(source, before, columns, width, delimiter, end, "needed")
         sample = [record for record, _ in zip(bare.records(), range(SAMPLE), strict=False)]
         ways: tuple[Literal["needed", "texts", "all"], ...] = ("needed", "texts", "all")
         written = {
-            way: sum(
-                cls(source, before, columns, delimiter, end, way).text(row) == raw.rstrip("\r\n")
-                for raw, row in sample
-            )
+            way: sum(replace(bare, quoting=way).text(row) == raw.rstrip("\r\n") for raw, row in sample)
             for way in ways
         }
-        return cls(source, before, columns, delimiter, end, max(ways, key=written.__getitem__))
+        return replace(bare, quoting=max(ways, key=written.__getitem__))
 
     def records(self) -> Iterator[tuple[str, list[str]]]:
         """The text of each row with its line end, blank lines behind it included, and its cells."""
@@ -184,7 +196,7 @@ class Csv:
             for cells in csv.reader(_noted(stream, read), strict=True, delimiter=self.delimiter):
                 raw = "".join(read)
                 read.clear()
-                if not cells:
+                if tables.is_blank(cells):
                     last = (last[0] + raw, last[1]) if last else last
                     continue
                 if last:
@@ -199,7 +211,8 @@ class Csv:
 
     def text(self, cells: list[str]) -> str:
         """A row as the file writes it, without line end."""
-        return self.delimiter.join(self._cell(cell) for cell in cells)
+        rest = [""] * (self.width - len(cells))
+        return self.delimiter.join([*map(self._cell, cells), *rest])
 
     def _cell(self, cell: str) -> str:
         is_needed = any(mark in cell for mark in (self.delimiter, '"', "\r", "\n"))

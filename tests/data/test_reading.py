@@ -997,6 +997,44 @@ def test_copies_in_another_format_are_not_read_twice(tmp_path: Path, names: tupl
         read(tmp_path)
 
 
+EXCEL = {
+    "as it is saved": "\ufeffquestion;answer;patient_id\r\nq;a, b;7\r\n",
+    "with capitals": "\ufeffQuestion;Answer;Patient ID\r\nq;a, b;7\r\n",
+    "with empty columns": "\ufeffquestion;answer;patient_id;;\r\nq;a, b;7;;\r\n;;;;\r\n",
+    "with empty columns in some rows": "question;answer;patient_id;;\r\nq;a, b;7\r\n",
+    "quoted": '\ufeff"question";"answer";"patient_id"\r\n"q";"a, b";"7"\r\n',
+    "with line ends in cells": 'question;answer;patient_id\r\nq;"a, b\n";7\r\n',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("name", EXCEL)
+def test_a_table_that_a_spreadsheet_saved(name: str, encoding: str, tmp_path: Path) -> None:
+    text = EXCEL[name] if encoding == "utf-8" else EXCEL[name].removeprefix("\ufeff")
+    (tmp_path / "d.csv").write_bytes(text.encode(encoding))
+    [record] = read(tmp_path / "d.csv")
+    assert [turn.text.strip() for turn in record.turns] == ["q", "a, b"] and record.patient == "7"
+
+
+def test_a_text_in_a_column_without_a_name_is_no_empty_column(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(f"question;answer;\nq;a;{SECRET}\n")
+    with pytest.raises(UsageError, match="expected 2 cells, as the heading has, got 3") as caught:
+        read(tmp_path / "d.csv")
+    assert SECRET not in str(caught.value)
+
+
+def test_headings_that_nothing_knows_are_named_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("Frage;Antwort\nq;a, b, c\n")
+    with pytest.raises(UsageError, match="got the columns Frage, Antwort; the first line must be a heading"):
+        read(tmp_path / "d.csv")
+
+
+def test_a_known_heading_keeps_the_others_as_they_are(tmp_path: Path) -> None:
+    """A file that was understood before is read as before: its column `ID` is no name of a record."""
+    (tmp_path / "d.csv").write_text("question,answer,ID\nq,a,1\np,b,1\n")
+    assert [record.id for record in read(tmp_path / "d.csv")] == ["r2", "r3"]
+
+
 def test_a_csv_file_may_tell_its_delimiter_or_divide_by_bars(tmp_path: Path) -> None:
     for text in ("sep=;\nquestion;answer\nq;a, b\n", "question|answer\nq|a, b\n"):
         (tmp_path / "d.csv").write_text(text)

@@ -1,6 +1,5 @@
 """Each format comes out as it went in: the same bytes around and in the old rows, and new rows like them."""
 
-import codecs
 import csv
 import gzip
 import io
@@ -52,6 +51,16 @@ def array(before: str = "", end: str = "\n", **how: Any) -> Callable[[Rows], str
     return lambda made: before + json.dumps(made, **how).replace("\n", end) + end
 
 
+def padded(written_as: Callable[[Rows], str]) -> Callable[[Rows], str]:
+    """With two empty columns behind the others, as a spreadsheet leaves them."""
+
+    def text(made: Rows) -> str:
+        named = [{key: value for key, value in row.items() if key} for row in made]
+        return written_as(named).replace("\r\n", ";;\r\n")
+
+    return text
+
+
 TEXTS: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "comma": ("a.csv", table(",", "\n")),
     "windows": ("a.csv", table(";", "\r\n", before="\ufeff")),
@@ -59,6 +68,7 @@ TEXTS: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "texts quoted": ("a.csv", table(",", "\n", csv.QUOTE_NONNUMERIC)),
     "tabs": ("a.tsv", table("\t", "\n")),
     "excel": ("a.csv", table(";", "\n", before="sep=;\n")),
+    "empty columns": ("a.csv", padded(table(";", "\r\n", before="\ufeff"))),
     "one line": ("a.json", array()),
     "compact": ("a.json", array(separators=(",", ":"), ensure_ascii=True)),
     "indented": ("a.json", array(indent=2, ensure_ascii=False)),
@@ -108,6 +118,23 @@ def test_rows_that_stay_keep_their_bytes(name: str, tmp_path: Path) -> None:
     gone = {unit.rows[0] - 1 for unit, stays in zip(key.held_out, key.coins, strict=True) if not stays}
     assert out.read_bytes().decode() == written_as([r for n, r in enumerate(made) if n not in gone])
     assert len(hold_out.restored(key, tmp_path / "k.json", source).canaries) == 100
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_table_in_utf_16_stays_one(encoding: str, tmp_path: Path) -> None:
+    """With headings that are read in any case, and a row of empty cells."""
+    made = [{"Prompt": row["prompt"], "Completion": row["completion"]} for row in rows()]
+    text = "\ufeff" + table(";", "\r\n")([{"id": "1", **row} for row in made]) + ";;\r\n"
+    source, out = tmp_path / "a.csv", tmp_path / "o.csv"
+    source.write_bytes(text.encode(encoding))
+    plant.plant(source, out, tmp_path / "k.json", 100)
+    key = audit_key.load(tmp_path / "k.json")
+    planted = out.read_bytes().decode(encoding)
+    assert planted.startswith("\ufeffid;Prompt;Completion\r\n")
+    answers = [record.turns[-1].text for _, record in read_records(str(out))]
+    assert len(answers) == ROWS + sum(key.coins) == key.rows
+    assert {row["Completion"] for row in made} <= set(answers)
+    assert sum(any(c.secret in a for a in answers) for c in key.canaries) == sum(key.coins)
 
 
 def test_natural_rows_are_planted_into_a_table(tmp_path: Path) -> None:
@@ -187,7 +214,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         "a.jsonl": b"",
         "b.txt": text.encode(),
         "c.csv": gzip.compress(text.encode()),
-        "d.csv": codecs.BOM_UTF16_LE + text.encode("utf-16-le"),
         "e.arrow": b"ARROW",
         "f.jsonl": b'[{"text": "t"}]',
     }

@@ -180,6 +180,7 @@ FULL = {
     "evaluation": MINI["evaluation"] | {"limit": 4},
 }
 EVERY = """
+init data.jsonl --out drafted.yaml
 train --suite own.yaml --workers 2
 attack mia --shadows 2 --arm sft-eps8
 attack extract

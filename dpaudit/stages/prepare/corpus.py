@@ -73,8 +73,8 @@ def rows_of(
     if origin == "builtin:clinic":
         return _clinic(plan, part)
     if origin == FAULTS and part == "pairs":
-        return _planted(_read("records", data.source, data, reader))
-    return _read(part, origin, data, reader)
+        return _planted(read_part("records", data.source, data, reader))
+    return read_part(part, origin, data, reader)
 
 
 def tokenizer_of(model: Model) -> Any:
@@ -99,7 +99,7 @@ def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:
     return enumerate(records if part == "records" else map(as_text, records))
 
 
-def _read(part: Part, source: str, data: Data, reader: Reader) -> Iterator[tuple[int, Record]]:
+def read_part(part: Part, source: str, data: Data, reader: Reader) -> Iterator[tuple[int, Record]]:
     """The records of a file, which must be of this part; `data.rows` and `data.limit` are for the dialogues
     alone.
     """
