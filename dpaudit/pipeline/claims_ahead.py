@@ -7,7 +7,6 @@ from dpaudit.findings.answers import SHOWN
 from dpaudit.signals import recipe
 from dpaudit.stages.prepare import axes
 from dpaudit.stages.train.forecast import Forecast
-from dpaudit.stats import epsilon
 from dpaudit.suite.plan import Plan
 
 NONE = "no power, whatever comes"
@@ -19,11 +18,10 @@ def rows(plan: Plan, found: Forecast) -> list[dict[str, Any]]:
     a training with so much of its noise, at the first Holm step; None without such canaries. `ceiling`: the
     epsilon that the attack proves there if all guesses are right, in nats. `answer`: in words.
     """
-    level = family.first_level(planned.members(plan, axes=found.axes > 0))
+    members = planned.members(plan, axes=found.axes > 0)
+    level, canaries = family.first_level(members), plan.suite.candidates.canaries
     mechanisms = {job.arm.name: job.mechanism for job in found.jobs}
-    made_by, canaries = recipe.load(plan.suite.primary), plan.suite.candidates.canaries
-    guesses = made_by.bound.guess.count(canaries) if made_by.bound else 0
-    told = []
+    made_by, told = recipe.load(plan.suite.primary), []
     for arm, claim in planned.claims(plan):
         is_inside = found.axes > 0 and arm.private and claim.unit != "label"
         half, third = (
@@ -37,9 +35,7 @@ def rows(plan: Plan, found: Forecast) -> list[dict[str, Any]]:
                 "epsilon": claim.epsilon,
                 "finds_half": half,
                 "finds_third": third,
-                "ceiling": epsilon.epsilon_ceiling_one_run(
-                    canaries=canaries, guesses=guesses, delta=claim.delta, confidence=1 - level
-                ),
+                "ceiling": planned.ceiling(canaries, claim.delta, members, made_by.name),
                 "answer": _answer(half, third, reaches),
             }
         )
