@@ -79,6 +79,17 @@ def test_the_page_on_audits_says_what_came_of_whole_trainings() -> None:
             (line,) = [line for line in text.splitlines() if line.startswith(f"| {rows} | {run['seed']} |")]
             found = run["correct"], down(run["epsilon_lower"], 2), down(run["auc"], 4)
             assert f"| {' | '.join(map(str, found))} |" in line and line.endswith(f"| {run['verdict']} |")
+    for run in strangers["cases"]["natural"]["runs"]:
+        cells = (
+            f"natural | {run['seed']}",
+            run["correct"],
+            down(run["epsilon_lower"], 2),
+            down(run["auc"], 4),
+            run["control_correct"],
+            down(run["visible_auc"], 4),
+            run["verdict"],
+        )
+        assert f"| {' | '.join(map(str, cells))} |" in text
     counts = (
         own["refuted_by_one_run"],
         own["refuted_from_inside_by_one_run"],
