@@ -12,7 +12,7 @@ import fabricate
 import pytest
 import yaml
 from regenerate_docs import ROOT
-from test_layers import COMMAND_LINE_NEVER, loaded_by
+from test_layers import COMMAND_LINE_NEVER, HEAVY, loaded_by
 from typed import MINI
 
 import dpaudit
@@ -47,7 +47,7 @@ RETURNS: dict[Any, Any] = {
 def test_importing_it_loads_nothing_until_a_name_is_used() -> None:
     loaded = loaded_by("import dpaudit; dir(dpaudit); dpaudit.UsageError; dpaudit.Claim; dpaudit.Report")
     assert loaded.isdisjoint(COMMAND_LINE_NEVER | {"typer"})
-    assert loaded_by("import dpaudit; dpaudit.plan('demo')").isdisjoint({"torch", "transformers", "typer"})
+    assert loaded_by("import dpaudit; dpaudit.plan").isdisjoint(HEAVY | {"typer"})
 
 
 def test_every_public_name_is_there_and_no_other() -> None:
@@ -80,7 +80,7 @@ def test_a_plan_is_the_suite_with_what_was_given() -> None:
     assert [arm.name for arm in made.suite.grid.arms] == ["sft-inf", "sft-eps1", "sft-eps4"]
     assert made.seed == 3 and made.caveat is None
     assert "reproducible" in str(dpaudit.plan("demo", insecure_seed=1).caveat)
-    with pytest.raises(UsageError, match="training.unit as typed: expected .*, got"):
+    with pytest.raises(UsageError, match=r"training\.unit as typed: expected .*, got"):
         dpaudit.plan("demo", {"training.unit": "person"})
     with pytest.raises(UsageError, match="no such"):
         dpaudit.plan("nosuch.yaml")
@@ -132,7 +132,7 @@ def test_the_worked_script_makes_a_run(
     assert f"sft-eps8, epsilon 8: no power, {claim.reason}" in out and claim.verdict == "no power"
     assert out.endswith(f"{run.path / 'report/index.html'}\n") and f"note down {run.commitment}" in out
     assert "training" in err
-    later = run.verify("sft-eps8", dpaudit.Claim(6.0, 1e-5, "record", "add_or_remove"))
+    later = run.verify("sft-eps8", dpaudit.Claim(6.0, 1e-5, "patient", "add_or_remove"))
     assert [(made.claim, made.mark) for made in later] == [(6.0, "added later")]
     with caplog.at_level(logging.INFO, "dpaudit"):
         again = dpaudit.train(run.plan, runs=tmp_path / "runs")
