@@ -77,7 +77,7 @@ def test_every_public_call_is_among_them() -> None:
 
 def test_a_plan_is_the_suite_with_what_was_given() -> None:
     made = dpaudit.plan("demo", {"grid.epsilons": [1, 4], "grid.dpo": []}, seed=3)
-    assert [arm.name for arm in made.suite.grid.arms] == ["sft-inf", "sft-eps1", "sft-eps4"]
+    assert [arm.name for arm in made.suite.grid.arms] == ["sft-inf", "sft-eps4", "sft-eps1"]
     assert made.seed == 3 and made.caveat is None
     assert "reproducible" in str(dpaudit.plan("demo", insecure_seed=1).caveat)
     with pytest.raises(UsageError, match=r"training\.unit as typed: expected .*, got"):
