@@ -65,6 +65,7 @@ def test_the_wheel_holds_what_git_tracks(archives: tuple[Path, Path]) -> None:
     wanted = {f"dpaudit/_content/{name}" for name in tracked(*content.FOLDERS)} | tracked("dpaudit")
     assert names == wanted
     assert any(name.startswith("dpaudit/_content/suites/tasks/") for name in names)
+    assert "dpaudit/py.typed" in names  # else type checkers take our findings for untyped
 
 
 def test_a_wheel_made_without_sdist_holds_the_same(

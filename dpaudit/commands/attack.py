@@ -6,12 +6,12 @@ from typing import Any
 import typer
 
 from dpaudit import content
-from dpaudit.commands import attack, extracted, options, outcomes, states
+from dpaudit.commands import attack, extracted, options, outcomes
 from dpaudit.commands.groups import SETTINGS, show_help
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
 from dpaudit.machines import place
-from dpaudit.pipeline import sequence
+from dpaudit.pipeline import opening, sequence
 from dpaudit.storage import run_store
 from dpaudit.system.progress import Progress
 
@@ -59,7 +59,7 @@ def mia(
             "no --shadows",
             "leave --on out, or add --shadows 16",
         )
-    run_dir, plan = states.opened(asked.run, asked.runs)
+    run_dir, plan = opening.opened(asked.run, asked.runs)
     sequence.attack(run_dir, plan, Progress(), "mia", asked.arm, asked.recipe, shadows, workers, where)
     verdicts = outcomes.narrowed(outcomes.verdict_rows(run_dir, plan), asked.arm, asked.recipe)
     inside = outcomes.narrowed(outcomes.inside_rows(run_dir, plan), asked.arm, None)
@@ -75,7 +75,7 @@ def mia(
 @options.spread
 def extract(asked: Attacked) -> None:
     """Extraction: planted secrets by rank and by sampling, and personal fields of real records."""
-    run_dir, plan = states.opened(asked.run, asked.runs)
+    run_dir, plan = opening.opened(asked.run, asked.runs)
     sequence.attack(run_dir, plan, Progress(), "extract", asked.arm, asked.recipe)
     show_of_run(run_dir, plan, extracted.tables(run_dir, plan, asked.arm, asked.recipe), asked.as_json)
 
@@ -84,7 +84,7 @@ def extract(asked: Attacked) -> None:
 @options.spread
 def preference(asked: Attacked) -> None:
     """Membership of preference pairs in the training of DPO arms."""
-    run_dir, plan = states.opened(asked.run, asked.runs)
+    run_dir, plan = opening.opened(asked.run, asked.runs)
     sequence.attack(run_dir, plan, Progress(), "preference", asked.arm, asked.recipe)
     verdicts = outcomes.narrowed(outcomes.verdict_rows(run_dir, plan, "preference"), asked.arm, asked.recipe)
     show_of_run(run_dir, plan, {"verdicts": verdicts}, asked.as_json)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpaudit.commands import options, states
+from dpaudit.commands import options
 from dpaudit.commands.output import show
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import opening
 from dpaudit.storage import run_store
 from dpaudit.system.progress import Progress
 
@@ -99,4 +100,4 @@ def _answerers(answering: Answering) -> "Answerers":
     given = [name for name in ("model", "adapter", "base") if getattr(answering, name) is not None]
     if given:
         raise UsageError("--run", "a run or a model", f"--{given[0]} beside it", "leave one out")
-    return stage.of_run(*states.opened(answering.run, answering.runs), answering.arm or [])
+    return stage.of_run(*opening.opened(answering.run, answering.runs), answering.arm or [])

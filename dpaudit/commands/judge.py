@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dpaudit.commands import judged, options, states
+from dpaudit.commands import judged, options
 from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
-from dpaudit.pipeline import later
+from dpaudit.pipeline import later, opening
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import loading
@@ -142,7 +142,7 @@ def judge(context: typer.Context, asked: Asked, compared: Compared) -> None:
 def _judge_run(asked: Asked, compared: Compared) -> None:
     from dpaudit.stages import judge, judge_forecast
 
-    run_dir, plan = states.opened(asked.run, asked.runs)
+    run_dir, plan = opening.opened(asked.run, asked.runs)
     changed = asked.changed(compared.prompts, compared.against or (), compared.criteria)
     plan = later.judging(run_dir, plan, changed, asked.way, is_kept=not compared.dry_run)
     settings = later.require_judging(run_dir.name, plan)
@@ -274,7 +274,7 @@ def _opened(run: str | None, runs: Path) -> tuple[RunDir, Plan]:
 
     if run is None and (OUT / judge_folder.TASK).is_file() and not run_store.existing(runs):
         raise UsageError(f"{runs}/", "a run", "no run", f"--out {OUT} names the result of two files")
-    return states.opened(run, runs)
+    return opening.opened(run, runs)
 
 
 def _forecast_controls(run_dir: RunDir, plan: Plan, asked: Asked) -> None:

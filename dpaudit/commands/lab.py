@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dpaudit.commands import options, outcomes, overview, release, states
+from dpaudit.commands import options, outcomes, overview, release
 from dpaudit.commands.asked import Asked
 from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.judge import UNFIT
@@ -15,7 +15,7 @@ from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
 from dpaudit.machines import place
 from dpaudit.machines.place import Place
-from dpaudit.pipeline import gate, later, plans, repeat, sequence
+from dpaudit.pipeline import gate, later, opening, plans, repeat, sequence
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
@@ -206,7 +206,7 @@ def evaluate(
             raise UsageError(
                 f"--{name}", "--adapter or --model beside it", "neither", f"leave --{name} out, or name one"
             )
-    run_dir, plan = states.opened(run, runs)
+    run_dir, plan = opening.opened(run, runs)
     plan = later.evaluation(run_dir, plan, task or (), settings or ())
     evaluate.run(run_dir, plan, Progress())
     values = {"quality": outcomes.quality_rows(run_dir, plan), **outcomes.compared_tables(run_dir)}
@@ -261,7 +261,7 @@ def _write_page(asked: Page) -> None:
     from dpaudit.stages import report, report_public, translated
 
     is_chinese = translated.language(asked.lang) == "zh"
-    run_dir, plan = states.opened(asked.run, asked.runs)
+    run_dir, plan = opening.opened(asked.run, asked.runs)
     if asked.public:
         page, edition = report_public.run(run_dir, plan)
         values: dict[str, object] = {

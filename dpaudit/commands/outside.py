@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpaudit import schema
-from dpaudit.commands import options, outcomes, overview, states
+from dpaudit.commands import options, outcomes, overview
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
-from dpaudit.pipeline import later
+from dpaudit.pipeline import later, opening
 from dpaudit.storage import custody, run_store
 from dpaudit.system.progress import Progress
 
@@ -243,7 +243,7 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
     from dpaudit.stages import declared, outputs, verify
     from dpaudit.stages.integrity import custody as chain
 
-    run_dir, plan = states.opened(of_run.run, of_run.runs)
+    run_dir, plan = opening.opened(of_run.run, of_run.runs)
     outputs.require(run_dir, plan)
     noted = chain.noted(run_dir, commitment) if commitment else {}
     is_another = noted.get("noted_before") == custody.ANOTHER
@@ -307,19 +307,12 @@ def _verify_outside(
 
 
 def _models(outside: Outside) -> "list[Audited]":
-    """What is audited, in the order typed; one folder is one adapter, however it is written."""
-    from dpaudit.stages.audited import Audited
+    """What is audited, in the order typed."""
+    from dpaudit.stages import audited
 
-    first = {adapter.absolute().resolve(): adapter for adapter in reversed(outside.adapter or [])}
-    adapters = [first[adapter.absolute().resolve()] for adapter in outside.adapter or []]
-    others = (
-        outside.model,
-        outside.endpoint,
-        outside.base,
-        tuple(outside.allow_egress or ()),
-        outside.tokenizer,
-    )
-    return [Audited(adapter, *others) for adapter in adapters] or [Audited(None, *others)]
+    hosts = tuple(outside.allow_egress or ())
+    named = audited.Audited(None, outside.model, outside.endpoint, outside.base, hosts, outside.tokenizer)
+    return audited.each(outside.adapter or [], named)
 
 
 def _control(outside: Outside, request: "Request") -> Path | None:

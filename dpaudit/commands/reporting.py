@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpaudit import terminal
-from dpaudit.commands import options, output, states
+from dpaudit.commands import options, output
 from dpaudit.commands.lab import report_app
 from dpaudit.errors import UsageError
 from dpaudit.findings.counted import many
 from dpaudit.page import tables
 from dpaudit.page.formats import ABSENT, show
+from dpaudit.pipeline import opening
 from dpaudit.storage import run_store, whole_files
 from dpaudit.system.progress import Progress
 
@@ -138,13 +139,13 @@ def report_card(
     """Print the model card of an adapter: its claim, the audit's verdict, what it is meant for."""
     from dpaudit.stages import report_public
 
-    _put(out, report_public.card(*states.opened(run, runs), arm))
+    _put(out, report_public.card(*opening.opened(run, runs), arm))
 
 
 def _write(asked: Written, made: "Callable[[Report | PublicReport], str]") -> None:
     from dpaudit.stages import report, report_public
 
-    run_dir, plan = states.opened(_one("dpaudit report", asked.named, asked.run), asked.runs)
+    run_dir, plan = opening.opened(_one("dpaudit report", asked.named, asked.run), asked.runs)
     present = report_public.present if asked.public else report.present
     _put(asked.out, made(present(run_dir, plan)))
 
@@ -228,7 +229,7 @@ def report_diff(
     """Show how two runs differ: settings, verdicts, bounds, quality, or why a figure cannot be compared."""
     from dpaudit.stages import report_diff as stage
 
-    one, two = (stage.side(*states.opened(name, runs)) for name in (first, second))
+    one, two = (stage.side(*opening.opened(name, runs)) for name in (first, second))
     settings, figures = stage.settings(one, two), stage.figures(one, two)
     if as_json:
         rows = [asdict(row) for row in figures]

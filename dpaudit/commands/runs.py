@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dpaudit.commands import options, output, overview, states
+from dpaudit.commands import options, output, overview
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.errors import UsageError
-from dpaudit.pipeline import plans
+from dpaudit.pipeline import opening, plans
 from dpaudit.privacy import ledger
 from dpaudit.stages.integrity import siblings
 from dpaudit.storage import exclusive, run_store
@@ -49,7 +49,7 @@ def show(
         origins = chain.origins(adapter, among)
         output.show({"adapter": str(adapter), "sha256": origins[0]["sha256"], "origins": origins}, as_json)
         return
-    run_dir, plan = states.opened(run, runs)
+    run_dir, plan = opening.opened(run, runs)
     output.show_of_run(run_dir, plan, overview.details(run_dir, plan), as_json)
 
 
@@ -156,7 +156,7 @@ def _merged(asked: Merged, run: str | None, runs: Path) -> dict[str, Any]:
     if asked.adapter is not None:
         source = merge.of_folder(asked.adapter, asked.model, asked.dtype, asked.assume_public)
     else:
-        run_dir, plan = states.opened(run, runs)
+        run_dir, plan = opening.opened(run, runs)
         source = merge.of_run(run_dir, plan, str(asked.arm), asked.model, asked.dtype)
         audited = report_public.audited(run_dir, plan, str(asked.arm))
     is_full = asked.ledger == "full"

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dpaudit.commands import options, states
+from dpaudit.commands import options
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import opening
 from dpaudit.storage import run_store
 
 
@@ -57,7 +58,7 @@ def scorecard(
     else:
         from dpaudit.stages import scored_run
 
-        run_dir, plan = states.opened(run, runs)
+        run_dir, plan = opening.opened(run, runs)
         show_of_run(run_dir, plan, scored_run.values(run_dir, plan, arms), as_json)
 
 

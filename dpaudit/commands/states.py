@@ -1,4 +1,4 @@
-"""A run as it lies on the disk: opened if its files are as written; its outputs current, stale or altered."""
+"""The outputs of a run as they lie on the disk: current, stale or altered."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,26 +7,13 @@ from typing import Any
 from dpaudit.errors import UsageError
 from dpaudit.privacy import ledger
 from dpaudit.stages.integrity.trained import TrainedArm
-from dpaudit.storage import run_store
 from dpaudit.storage.custody import sidecar
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 
 PAGE, FIGURES = "report/index.html", "report/report.json"
 Row = dict[str, Any]
 Rows = list[Row]
-
-
-def opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
-    """The run and its plan, once every file that they rest on is as it was written."""
-    from dpaudit.stages.integrity import custody
-
-    run_dir = run_store.find(name, runs)
-    custody.require_run(run_dir)
-    plan = declarations.plan_of(run_dir)
-    custody.require(run_dir, plan)
-    return run_dir, plan
 
 
 def is_current(run_dir: RunDir, relative: str) -> bool:

@@ -276,6 +276,18 @@ def _require_kind(run_dir: RunDir, name: str, kind: AttackKind) -> None:
         )
 
 
+def attacks(
+    run_dir: RunDir, plan: Plan, progress: Progress, workers: int | None = None, on: Place | None = None
+) -> None:
+    """Every attack that the suite asks for, on all trained arms, with its shadow models."""
+    for kind in plan.suite.attacks:
+        if kind == "preference" and all(arm.method != "dpo" for arm in plan.suite.grid.arms):
+            progress.say("attack preference: skipped, no arm learns from preference pairs")
+            continue
+        count = plan.suite.shadows or None if kind == "mia" else None
+        attack(run_dir, plan, progress, kind, shadow_count=count, workers=workers, on=on)
+
+
 def everything(
     plan: Plan,
     runs: Path,
@@ -291,12 +303,7 @@ def everything(
 
     run_dir = train(plan, runs, progress, None, workers, micro_batch, allow_egress, on)
     plan = declarations.plan_of(run_dir)  # with what commands added since
-    for kind in plan.suite.attacks:
-        if kind == "preference" and all(arm.method != "dpo" for arm in plan.suite.grid.arms):
-            progress.say("attack preference: skipped, no arm learns from preference pairs")
-            continue
-        count = plan.suite.shadows or None if kind == "mia" else None
-        attack(run_dir, plan, progress, kind, shadow_count=count, workers=workers, on=on)
+    attacks(run_dir, plan, progress, workers, on)
     evaluate.run(run_dir, plan, progress)
     judge.run(run_dir, plan, progress, way=Way(allow_egress))
     report.run(run_dir, plan, progress)

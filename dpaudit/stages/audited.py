@@ -1,6 +1,7 @@
 """What is audited: a model that somebody else trained, as it was named."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpaudit.errors import UsageError
@@ -31,6 +32,15 @@ class Audited:
         from dpaudit.models import secret_spans
 
         return secret_spans.base_of(self.adapter, self.base) if self.adapter else self.base
+
+
+def each(adapters: Sequence[Path], named: Audited) -> list[Audited]:
+    """What is audited, in the order of `adapters`; one folder is one adapter, however it is written. Without
+    an adapter it is what was `named`.
+    """
+    first = {adapter.absolute().resolve(): adapter for adapter in reversed(adapters)}
+    written = [first[adapter.absolute().resolve()] for adapter in adapters]
+    return [replace(named, adapter=adapter) for adapter in written] or [named]
 
 
 def require(audited: Audited, command: str = "dpaudit verify", may_be_alone: bool = False) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 from dpaudit.errors import UsageError
 
@@ -72,13 +73,17 @@ def asking(name: str, option: str) -> Iterator[None]:
 @contextmanager
 def _libraries(offline: bool) -> Iterator[None]:
     """Tells the libraries that have read their environment already."""
-    names = ("huggingface_hub.constants", "datasets.config")
-    known = [sys.modules[name] for name in names if name in sys.modules]
-    before = [getattr(module, _OFFLINE) for module in known]
-    for module in known:
+    before = {module: getattr(module, _OFFLINE) for module in _loaded()}
+    for module in before:
         setattr(module, _OFFLINE, offline)
     try:
         yield
     finally:
-        for module, value in zip(known, before, strict=True):
-            setattr(module, _OFFLINE, value)
+        for module in _loaded():  # one that was loaded inside of the block took what the block says
+            setattr(module, _OFFLINE, before.get(module, not offline))
+
+
+def _loaded() -> list[ModuleType]:
+    """The modules that keep what they read of the environment."""
+    names = ("huggingface_hub.constants", "datasets.config")
+    return [sys.modules[name] for name in names if name in sys.modules]

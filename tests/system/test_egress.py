@@ -1,6 +1,7 @@
 """Nothing leaves the machine but a question about a name that was typed."""
 
 import http.server
+import importlib
 import json
 import shutil
 import socket
@@ -166,6 +167,20 @@ def test_what_was_open_is_open_again() -> None:
             assert not constants.HF_HUB_OFFLINE
         assert constants.HF_HUB_OFFLINE
     assert before == constants.HF_HUB_OFFLINE
+
+
+def test_a_library_that_was_loaded_meanwhile_is_open_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a notebook could load no model of a hub after one call of ours."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub, "constants", constants)  # put back afterwards
+    monkeypatch.delitem(sys.modules, constants.__name__)
+    with egress.closed():
+        loaded = importlib.import_module(constants.__name__)
+        assert loaded is not constants and loaded.HF_HUB_OFFLINE
+    assert not loaded.HF_HUB_OFFLINE
 
 
 # ---- every command, in a process of its own
