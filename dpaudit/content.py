@@ -60,7 +60,7 @@ def find(folder: str, name: str, own: Path | None = None) -> Path:
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UsageError, with the line of a syntax error, for anything else."""
-    data = deepcopy(_parsed(_text(path), str(path)))
+    data = deepcopy(_parsed(text(path), str(path)))
     if not isinstance(data, dict):
         raise UsageError(str(path), "a mapping of keys", kind_of(data))
     return data
@@ -72,7 +72,8 @@ def _parsed(text: str, where: str) -> Any:
     return strict_yaml.parse(text, where)
 
 
-def _text(path: Path) -> str:
+def text(path: Path) -> str:
+    """A file as text. Raises UsageError for one that cannot be read or is not UTF-8."""
     try:
         with path.open("rb") as stream:
             # one byte more than allowed: a longer file is refused without reading its end

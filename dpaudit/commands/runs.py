@@ -15,6 +15,7 @@ from dpaudit.privacy import ledger
 from dpaudit.stages.integrity import siblings
 from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.whole_files import left_of
 from dpaudit.system.progress import Progress
 
 
@@ -62,9 +63,7 @@ def remove(
     as_json: options.Json = False,
 ) -> None:
     """Remove a run: adapters, coins, ledgers, pages; exit code 2 without --yes."""
-    run_dir = run_store.find(run, runs)
-    if run_dir.name != Path(run).name:
-        raise UsageError(f"dpaudit rm {run}", "a run's full name", run, f"dpaudit rm {run_dir.name}")
+    run_dir = _meant(run, runs)
     facts = _facts(run_dir)
     if yes:
         exclusive.remove_run(run_dir)
@@ -78,9 +77,31 @@ def remove(
         )
 
 
+def _meant(run: str, runs: Path) -> RunDir:
+    """The run that `rm` is to remove, which may be the rest of one whose removal was killed."""
+    rest = RunDir(runs / run)
+    if run == rest.name and not rest.path.exists() and left_of(rest.path):
+        return rest
+    run_dir = run_store.find(run, runs)
+    if run_dir.name != Path(run).name:
+        raise UsageError(f"dpaudit rm {run}", "a run's full name", run, f"dpaudit rm {run_dir.name}")
+    if run_dir.path.is_symlink():
+        there = run_dir.path.resolve()
+        raise UsageError(
+            str(run_dir.path),
+            "a run's own folder",
+            f"a link to {there}",
+            f"type `dpaudit rm {there.name} --runs {there.parent}`, then remove the link",
+        )
+    return run_dir
+
+
 def _facts(run_dir: RunDir) -> dict[str, Any]:
     """What a removal takes, and what other runs' pages no longer count."""
-    files = [file for file in run_dir.path.rglob("*") if file.is_file() and not file.is_symlink()]
+    folders = [run_dir.path] if run_dir.path.exists() else left_of(run_dir.path)
+    inside = [path for folder in folders for path in folder.rglob("*")]
+    files = [path for path in inside if path.is_file() and not path.is_symlink()]
+    links = [str(path) for path in inside if path.is_symlink()]
     trained = sorted(file.parent.name for file in run_dir.file("train").glob(f"[!.]*/{ledger.FILE}"))
     same_data = [other.name for other in siblings.on_same_data(run_dir)] if trained else []
     repeats = [*siblings.repeated(run_dir), *siblings.repeats_of(run_dir)]
@@ -89,7 +110,7 @@ def _facts(run_dir: RunDir) -> dict[str, Any]:
         "trained": trained,
         "no_longer_in_the_composed_epsilon_of": same_data,
         "no_longer_in_one_family_with": repeats,
-    }
+    } | ({"links_whose_targets_stay": links} if links else {})
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,16 @@ def _suites() -> list[Row]:
 
 
 def _recipes() -> list[Row]:
-    return [
-        _row(file, "title") | {"kind": str(content.load_yaml(file)["kind"])} for file in _files("attacks")
-    ]
+    return [_row(file, "title") | {"kind": _kind(file)} for file in _files("attacks")]
+
+
+def _kind(file: Path) -> str:
+    kind = content.load_yaml(file).get("kind")
+    if kind is None:
+        raise UsageError(
+            f"{file}: kind", "the kind of the recipe", "no such key", "dpaudit list recipes --schema"
+        )
+    return str(kind)
 
 
 def _judges() -> list[Row]:
@@ -89,7 +96,7 @@ def _tasks() -> list[Row]:
     shipped = content.shipped("suites") / "tasks"
     own = Path.cwd() / "suites/tasks"
     named = {file.stem: file for place in (shipped, own) if place.is_dir() for file in place.glob("*.yaml")}
-    told = {name: file.read_text(encoding="utf-8").split("\n", 1)[0] for name, file in named.items()}
+    told = {name: content.text(file).split("\n", 1)[0] for name, file in named.items()}
     return [
         {
             "name": name,

@@ -81,7 +81,8 @@ def _text(joins: Joins, key: str, at: str = f"{AT}/data") -> Markup:
 
 
 def _declared(joins: Joins, key: str) -> Markup:
-    return _text(joins, key) if getattr(joins.report.identity.data, key) else NOT_DECLARED
+    declared: str | None = getattr(joins.report.identity.data, key)
+    return _text(joins, key) if declared and declared.strip() else NOT_DECLARED
 
 
 def _scripts(joins: Joins) -> Markup:

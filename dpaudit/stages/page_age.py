@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dpaudit.errors import UsageError
-from dpaudit.stages import report, report_public
+from dpaudit.stages import report, report_public, translated
 from dpaudit.stages.read_results import Reading
-from dpaudit.storage.custody import sidecar
+from dpaudit.storage.custody import file_digest, sidecar
 from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.sidecars import require_sealed
 from dpaudit.suite.plan import Plan
 
 PUBLIC = report_public.PAGE
@@ -38,28 +39,51 @@ def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def older(run_dir: RunDir, plan: Plan, written: str | None = None) -> Iterator[Older]:
-    """The pages of a run that do not tell its results as they are now; none where there is no page. Where one
-    was `written` just now, the other is compared with it.
+    """The pages of a run that do not tell its results as they are now, and the Chinese ones that are of
+    another page than the English one beside them; none where there is no page. Where one was `written` just
+    now, the other is compared with it.
 
-    Raises UsageError where a page or a result cannot be read.
+    Raises UsageError where a page or a result cannot be read, or a page is not the one that was written.
     """
-    there = [page for page, made in MADE.items() if _is_there(run_dir, page, made)]
-    if all(page == written for page in there):
-        return
-    now = run_dir.recorded_inputs(MADE[written]) if written else _now(run_dir, plan)
-    for page in there:
-        if other := changed(run_dir.recorded_inputs(MADE[page]), now):
-            yield Older(page, other[0], len(other) - 1, of_run(COMMANDS[page], run_dir.name))
+    there = [page for page in MADE if run_dir.file(page).is_file() and page != written]
+    if there:
+        now = run_dir.recorded_inputs(MADE[written]) if written else _now(run_dir, plan)
+        for page in there:
+            other = changed(run_dir.recorded_inputs(MADE[page]), now) or _begun(run_dir, page)
+            if other:
+                yield Older(page, other[0], len(other) - 1, _command(run_dir, page))
+    for page in MADE:
+        chinese = translated.beside(page)
+        if run_dir.file(chinese).is_file() and _is_of_another(run_dir, chinese, page):
+            yield Older(chinese, page, 0, _command(run_dir, page))
+
+
+def _command(run_dir: RunDir, page: str) -> str:
+    """What writes a page again, with the Chinese one where there is one."""
+    is_chinese = run_dir.file(translated.beside(page)).is_file()
+    return of_run(COMMANDS[page] + " --lang zh" * is_chinese, run_dir.name)
+
+
+def _begun(run_dir: RunDir, page: str) -> list[str]:
+    """What a killed command wrote in place of a page whose old text still stands there."""
+    require_sealed(run_dir, page)
+    beside = sidecar(page)
+    if page == report.PAGE and _is_of_another(run_dir, page, report.FIGURES):
+        return [report.FIGURES]
+    is_new = run_dir.read_json(beside)["sha256"][0] == file_digest(run_dir.file(page))
+    return [] if is_new else [beside]
+
+
+def _is_of_another(run_dir: RunDir, page: str, source: str) -> bool:
+    """Whether `page` was made from another state of `source`, which may be gone."""
+    now = run_dir.digests([source]) if run_dir.file(source).is_file() else {}
+    return bool(changed(run_dir.recorded_inputs(sidecar(page)), now))
 
 
 def _now(run_dir: RunDir, plan: Plan) -> dict[str, str]:
     reading = Reading(run_dir)
     report.assemble(reading, plan)
     return run_dir.digests(reading.files)
-
-
-def _is_there(run_dir: RunDir, *files: str) -> bool:
-    return all(run_dir.file(file).is_file() for file in files)
 
 
 def told(run_dir: RunDir, plan: Plan, written: str | None = None) -> list[str]:

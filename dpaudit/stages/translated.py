@@ -1,5 +1,6 @@
 """A page in Chinese, beside the English page that it is made from."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from dpaudit.errors import UsageError
@@ -45,14 +46,14 @@ def _made(page: Path, progress: Progress) -> str:
     return made.text
 
 
-def read_again(run_dir: RunDir, file: str, english: str) -> list[str]:
-    """The Chinese page beside `file`, where there is one. Raises UsageError where it is of another page."""
+def read_again(run_dir: RunDir, file: str, english: Callable[[], str]) -> list[str]:
+    """The Chinese page of `file`, where there is one. Raises UsageError where it is not that of `english`."""
     from dpaudit.page import chinese
 
     page = run_dir.file(beside(file))
     if not page.is_file():
         return []
-    if page.read_text(encoding="utf-8", errors="replace") != chinese.page(english).text:
+    if page.read_text(encoding="utf-8", errors="replace") != chinese.page(english()).text:
         public = " --public" if "public" in file else ""
         command = of_run(f"dpaudit report{public} --lang zh", run_dir.name)
         got = "one of another page"

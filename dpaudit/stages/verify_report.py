@@ -258,6 +258,7 @@ class _Check:
 
         if not self.run_dir.file(page).is_file():
             self.found.not_there.append(f"{page} ({COMMANDS[page]})")
+            self.found.recomputed += translated.read_again(self.run_dir, page, lambda: self._passes(render))
             return
         html = self.run_dir.file(page).read_text(encoding="utf-8", errors="replace")
         made = self._passes(render)
@@ -271,7 +272,7 @@ class _Check:
             raise _DiffersError(page, "", "the page that the report renders to", "other words")
         if fault := self._page_fault(page):
             raise self._failed(fault)
-        self.found.recomputed += [page, *translated.read_again(self.run_dir, page, made)]
+        self.found.recomputed += [page, *translated.read_again(self.run_dir, page, lambda: made)]
 
     def _page_fault(self, page: str) -> UsageError | None:
         return next((self.faults[file] for file in (page, sidecar(page)) if file in self.faults), None)

@@ -100,14 +100,22 @@ def sweep(run_dir: RunDir, work: str) -> None:
 
 def remove_run(run_dir: RunDir) -> None:
     """Removes a run with all in it, and what an earlier removal left. First it loses its name, so that a
-    killed removal leaves no half of a run. Raises UsageError where a command is at work on it.
+    killed removal leaves no half of a run. Raises UsageError where a command is at work on it, and where
+    files of it cannot be removed.
     """
     with ExitStack() as stack:
         for work in WRITES:
             stack.enter_context(lock.held(run_dir.path, work))
-        unnamed = temporary(run_dir.path)
-        run_dir.path.rename(unnamed)
+        if run_dir.path.exists():
+            run_dir.path.rename(temporary(run_dir.path))
         remove_left(run_dir.path)
+        for left in left_of(run_dir.path):
+            raise UsageError(
+                str(left),
+                "a folder whose files may all be removed",
+                "one in which files stay: adapters, coins or ledgers may be among them",
+                f"change its permissions and type `dpaudit rm {run_dir.name} --yes` again",
+            )
 
 
 def remove_left(path: Path) -> None:

@@ -37,7 +37,7 @@ def find(name: str | None, runs: Path = RUNS) -> RunDir:
     if name is None:
         return known[-1]
     for run in known:
-        if run.name == Path(name).name:
+        if _means(name, run):
             return run
     begun = [run for run in known if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{8}}", run.name)]
     if len(begun) == 1:  # the one run of that suite
@@ -48,6 +48,13 @@ def find(name: str | None, runs: Path = RUNS) -> RunDir:
         f"one of {names}",
         f"the name that {len(begun)} runs begin with" if begun else "no such run",
         "type one of these in full; `dpaudit ls` lists them",
+    )
+
+
+def _means(name: str, run: RunDir) -> bool:
+    """Whether what was typed is the run's name, or a path to this folder and not to another of that name."""
+    return str(Path(name)) == run.name or (
+        Path(name).name == run.name and Path(name).resolve() == run.path.resolve()
     )
 
 

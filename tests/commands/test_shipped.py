@@ -1,6 +1,7 @@
 """What `list` shows, and what `rm` removes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import fabricate
@@ -11,7 +12,7 @@ from typed import Call
 from dpaudit import content
 from dpaudit.data import canary
 from dpaudit.planting import families
-from dpaudit.storage import lock
+from dpaudit.storage import lock, whole_files
 
 
 def test_everything_that_ships_is_listed_with_a_word_about_it(call: Call) -> None:
@@ -89,3 +90,66 @@ def test_what_a_killed_removal_left_goes_with_the_next(call: Call, monkeypatch: 
     assert again.name == run_dir.name
     assert call("rm", again.name, "--yes").code == 0
     assert not list(Path("runs").glob(".*.tmp"))
+
+
+def test_a_killed_removal_is_ended_by_the_same_command(call: Call) -> None:
+    run_dir, _ = fabricate.run(Path("runs"), ("train",))
+    run_dir.path.rename(whole_files.temporary(run_dir.path))
+    assert call("rm", run_dir.name).code == 2 and len(list(Path("runs").glob(".*.tmp"))) == 1
+    done = call("rm", run_dir.name, "--yes")
+    assert done.code == 0 and f"removed: {run_dir.name}" in done.out
+    assert not list(Path("runs").glob("*"))
+
+
+def test_files_that_stay_are_no_removal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir, _ = fabricate.run(Path("runs"), ("train",))
+    monkeypatch.setattr(
+        "dpaudit.storage.exclusive.remove_left", lambda path: None
+    )  # as of a read-only folder
+    refused = call("rm", run_dir.name, "--yes")
+    assert refused.code == 2 and "files stay" in refused.err and "removed" not in refused.out
+
+
+def test_a_path_to_another_folder_is_not_the_run_of_that_name(call: Call) -> None:
+    run_dir, _ = fabricate.run(Path("runs"), ("train",))
+    copy = Path("copies") / run_dir.name
+    shutil.copytree(run_dir.path, copy)
+    for typed in (str(copy), str(copy.absolute()), f"../{run_dir.name}"):
+        refused = call("rm", typed, "--yes")
+        assert refused.code == 2 and "no such run" in refused.err
+        assert call("show", typed).code == 2
+    assert run_dir.path.is_dir() and copy.is_dir()
+    assert call("show", str(run_dir.path)).code == 0
+    assert call("rm", f"{run_dir.path.absolute()}/", "--yes").code == 0 and not run_dir.path.exists()
+
+
+def test_a_linked_run_is_not_said_to_be_removed(call: Call) -> None:
+    run_dir, _ = fabricate.run(Path("elsewhere"), ("train",))
+    Path("runs").mkdir()
+    (Path("runs") / run_dir.name).symlink_to(run_dir.path.absolute())
+    refused = call("rm", run_dir.name, "--yes")
+    assert refused.code == 2 and "a link to" in refused.err and "removed" not in refused.out
+    assert (Path("runs") / run_dir.name).is_symlink() and run_dir.file("plan.json").is_file()
+
+
+def test_links_in_a_run_are_told_because_what_they_name_stays(call: Call) -> None:
+    run_dir, _ = fabricate.run(Path("runs"), ("train",))
+    run_dir.file("train/sft-eps8").rename("kept")
+    run_dir.file("train/sft-eps8").symlink_to(Path("kept").absolute())
+    done = call("rm", run_dir.name, "--yes")
+    assert done.code == 0 and "links whose targets stay" in done.out and "train/sft-eps8" in done.out
+    assert Path("kept/privacy.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("suites/tasks/ours.yaml", "# caf\xe9\n", "expected text in UTF-8"),
+        ("attacks/ours.yaml", "title: ours\n", "kind: expected the kind of the recipe, got no such key"),
+    ],
+)
+def test_a_broken_file_of_yours_is_named(call: Call, file: str, text: str, says: str) -> None:
+    Path(file).parent.mkdir(parents=True)
+    Path(file).write_bytes(text.encode("latin-1"))
+    refused = call("list")
+    assert refused.code == 2 and f"/{file}" in refused.err and says in refused.err

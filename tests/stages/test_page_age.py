@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from dpaudit import cli
 from dpaudit.commands import attack, judge, lab, outside
-from dpaudit.stages import page_age, report, report_public
+from dpaudit.stages import page_age, report, report_public, translated
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
+QUIET = Progress(quiet=True)
 KINDS = {  # command -> a result that it leaves
     "judge": "judge/summary.json",
     "judge validate": "judge/human.json",
@@ -104,3 +105,47 @@ def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.app, ["show", *words])
     assert done.stderr.count("report/index.html is older than evaluate/base.json") == 1
     assert f"type `dpaudit report html --run {run_dir.name}`" in done.stderr
+
+
+def test_a_chinese_page_of_another_english_one_is_told(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    report.run(run_dir, plan, QUIET)
+    translated.write(run_dir, report.PAGE, QUIET)
+    assert page_age.told(run_dir, plan) == page_age.told(run_dir, plan, report.PAGE) == []
+    change(run_dir, "evaluate/base.json")
+    (line,) = page_age.told(run_dir, plan)
+    assert "type `dpaudit report html --lang zh --run " in line  # writes both
+    report.run(run_dir, plan, QUIET)  # in English alone
+    for written in (None, report.PAGE):
+        (line,) = page_age.told(run_dir, plan, written)
+        assert line.startswith("report/index.zh.html is older than report/index.html: type ")
+        assert "dpaudit report html --lang zh" in line
+    run_dir.file(report.PAGE).unlink()
+    assert len(page_age.told(run_dir, plan)) == 1  # it stands alone now
+    report.run(run_dir, plan, QUIET)
+    translated.write(run_dir, report.PAGE, QUIET)
+    assert page_age.told(run_dir, plan) == []
+
+
+def test_a_page_without_its_figures_is_told(tmp_path: Path) -> None:
+    run_dir, plan = run_with(tmp_path)
+    run_dir.file(report.FIGURES).unlink()
+    (line,) = page_age.told(run_dir, plan)
+    assert line.startswith("whether the page is older") and "report.json" in line
+
+
+@pytest.mark.parametrize("page", [report.PAGE, report_public.PAGE])
+@pytest.mark.parametrize("is_hash_written", [False, True])
+def test_a_page_whose_command_was_killed_is_told(page: str, is_hash_written: bool, tmp_path: Path) -> None:
+    """The figures and the hash of a page are written before it: what stands there is the old page."""
+    run_dir, plan = run_with(tmp_path)
+    kept = {file: run_dir.file(file).read_bytes() for file in (page, page_age.sidecar(page))}
+    change(run_dir, "audit/sft-eps1/extraction.json")
+    report.run(run_dir, plan, QUIET)
+    report_public.run(run_dir, plan)
+    assert page_age.told(run_dir, plan) == []
+    run_dir.file(page).write_bytes(kept[page])
+    if not is_hash_written:
+        run_dir.file(page_age.sidecar(page)).write_bytes(kept[page_age.sidecar(page)])
+    (line,) = page_age.told(run_dir, plan)
+    assert line.startswith(f"{page} is older than ")

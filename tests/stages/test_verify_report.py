@@ -193,6 +193,17 @@ def test_the_chinese_page_is_compared_with_the_english_one(run_dir: RunDir) -> N
     assert found.difference is not None and found.difference.file == "report/index.zh.html"
 
 
+def test_a_chinese_page_that_stands_alone_is_compared_too(run_dir: RunDir) -> None:
+    page = translated.write(run_dir, report.PAGE, QUIET)
+    run_dir.file(report.PAGE).unlink()
+    found = checked(run_dir)
+    assert "report/index.zh.html" in found.recomputed and report.PAGE not in found.recomputed
+    text = page.read_text(encoding="utf-8").replace("未被推翻", "已被推翻", 1)
+    write_sealed(run_dir, translated.beside(report.PAGE), text)
+    with pytest.raises(UsageError, match=r"index\.zh\.html: expected the English page in Chinese"):
+        checked(run_dir)
+
+
 def test_a_correct_run_is_made_again_to_the_last_figure(run_dir: RunDir) -> None:
     found = checked(run_dir)
     assert found.difference is None
