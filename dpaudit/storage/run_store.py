@@ -53,9 +53,12 @@ def find(name: str | None, runs: Path = RUNS) -> RunDir:
 
 def _means(name: str, run: RunDir) -> bool:
     """Whether what was typed is the run's name, or a path to this folder and not to another of that name."""
-    return str(Path(name)) == run.name or (
-        Path(name).name == run.name and Path(name).resolve() == run.path.resolve()
-    )
+    typed = Path(name)
+    if str(typed) == run.name:
+        return True
+    if typed.exists():
+        return typed.name == run.name and typed.resolve() == run.path.resolve()
+    return typed.parts == run.path.parts[-2:]  # runs/NAME, typed in another folder
 
 
 def located(plan: dict[str, Any], name: str, runs: Path = RUNS) -> RunDir:

@@ -73,6 +73,8 @@ def test_languages_and_dates_are_as_declared_and_scripts_as_counted(tmp_path: Pa
     fabricate.bind(run_dir)
     said = "English, Spanish (records by script, which is no language: 3,456 Latin, 654 Han); 2019 to 2023"
     assert said.replace(" ", "") in words(run_dir, declared).replace(" ", "")
+    blank = replace(plan, suite=replace(plan.suite, data=replace(data, languages=" \n", dates="")))
+    assert words(run_dir, blank).count("not declared in the suite") == 2
     public = render_public(report_public.present(run_dir, declared))
     for private in ("3,456", "3456", "Latin", "Spanish", "2023"):
         assert private not in public
