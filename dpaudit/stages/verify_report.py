@@ -263,8 +263,7 @@ class _Check:
         html = self.run_dir.file(page).read_text(encoding="utf-8", errors="replace")
         made = self._passes(render)
         if html != made:
-            apart = read_back.first_difference(made, html)
-            if apart is not None:
+            if (apart := read_back.first_difference(made, html)) is not None:
                 shown, text = apart
                 raise _DiffersError(page, shown.key, repr(shown.text), f"{text!r:.80}")
             if not self._page_fault(page) and self.found.custody == custody.SEALED:
