@@ -15,7 +15,7 @@ class HumanAgreement(Finding):
     orders counts as a tie; what had no verdict is left out and counted.
     """
 
-    FORMAT: ClassVar = "human/2"
+    FORMAT: ClassVar = "human/3"
     rubric: str
     kappa: float | None  # Cohen's; None where one verdict was given to everything
     lower: float | None

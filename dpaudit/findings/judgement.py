@@ -55,7 +55,7 @@ class Injected:
 class Passport(Finding):
     """What the judge did with controls whose right outcome is known, and whether that makes it fit."""
 
-    FORMAT: ClassVar = "passport/6"
+    FORMAT: ClassVar = "passport/7"
     rubric: str
     fit: bool
     reasons: tuple[str, ...]
@@ -204,7 +204,7 @@ class Asked:
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/9"
+    FORMAT: ClassVar = "judgement/10"
     rubric: str
     title: str
     kind: str

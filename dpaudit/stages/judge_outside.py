@@ -87,7 +87,7 @@ class Request:
 class Task(Finding):
     """All that the result is made from, replies apart: with them, it is made again without the files."""
 
-    FORMAT: ClassVar = "judged-files/5"
+    FORMAT: ClassVar = "judged-files/6"
     rubric: Rubric
     longest: int  # tokens of a prompt with its answer that the judge scores; 0 without a limit
     answers: str  # what the two sides are called
