@@ -38,7 +38,7 @@ class Verdicts:
     claiming: tuple[VerdictRow, ...]
     controls: tuple[VerdictRow, ...]
     population: Markup | None
-    rules: tuple[tuple[str, str], ...]  # a guess rule in words, and the recipe that has it
+    rules: tuple[tuple[Markup, str], ...]  # a guess rule in words, and the recipe that has it
 
 
 def verdicts(joins: Joins) -> Verdicts:
@@ -56,7 +56,7 @@ def verdicts(joins: Joins) -> Verdicts:
         claiming=tuple(_row(joins, audit) for audit in joins.claiming),
         controls=tuple(_row(joins, audit) for audit in joins.unclaiming),
         population=_population(joins),
-        rules=tuple(_rules(joins).items()),
+        rules=_rules(joins),
     )
 
 
@@ -189,10 +189,11 @@ def _population(joins: Joins) -> Markup | None:
     return None
 
 
-def _rules(joins: Joins) -> dict[str, str]:
-    """Guess rule -> the first recipe that has it."""
-    rules: dict[str, str] = {}
+def _rules(joins: Joins) -> tuple[tuple[Markup, str], ...]:
+    """Each guess rule in words, and the first recipe that has it."""
+    rules: dict[str, tuple[Markup, str]] = {}
     for audit in joins.verdicts:
         if audit.part.bound:
-            rules.setdefault(audit.part.bound.rule, audit.part.recipe)
-    return rules
+            told = joins.num(f"{audit.at}/bound/rule", "text")
+            rules.setdefault(audit.part.bound.rule, (told, audit.part.recipe))
+    return tuple(rules.values())

@@ -181,7 +181,7 @@ def test_the_terminal_is_warned_of_wide_margins_cut_prompts_and_left_out_records
     assert "t: the beginning of 59 of 60 prompts" in line and "no loss and no gain can be told" in line
     few = Quality("base", (), Bits(1.0, 0.9, 1.1, 1, 1), 9)
     (line,) = cautions.of_heldout([few, few])
-    assert "of 1 held-out records: no answer of the other 9" in line
+    assert "of 1 held-out record: no answer of the other 9" in line
     assert list(cautions.of_heldout([replace(few, heldout_left_out=1)])) == []
 
 

@@ -121,6 +121,8 @@ BESIDE: dict[str, Any] = {
     "shadows": 2,
     "release.epsilon": 2.0,
     "description": "Other words.",
+    "data.languages": "English",
+    "data.dates": "2019 to 2021",
     "model.shape": {"hidden_size": 8},
     "training.micro_batch": 4,
     "training.gradient_checkpointing": True,
@@ -425,7 +427,7 @@ def test_verify_and_the_page_tell_a_claim_that_was_declared_from_one_added_later
         run_dir.write_json(file, run_dir.read_json(file), inputs)
     text = f"eps=8,delta=1e-5,unit={said.unit},relation=add_or_remove"
     done = typed(run_dir, "verify", "--arm", "sft-eps8", "--claim", text, "--json")
-    rows = json.loads(done.output)["declared"]
+    rows = json.loads(done.stdout)["declared"]
     assert [(row["arm"], row["mark"]) for row in rows] == [
         ("sft-eps1", "declared"),
         ("sft-eps8", "added later"),

@@ -85,8 +85,8 @@ def test_a_command_that_was_told_to_end_ends_interrupted(
     raised: Exception, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["dpaudit", "ls"])
-    monkeypatch.setattr(cli, "app", lambda **_: interrupted_under_another_name(raised))
+    monkeypatch.setattr(cli, "app", lambda *_, **__: interrupted_under_another_name(raised))
     with interrupts.heard():
         assert cli._ended() == code
-    monkeypatch.setattr(cli, "app", lambda **_: 0)
+    monkeypatch.setattr(cli, "app", lambda *_, **__: 0)
     assert cli._ended() == 0 and not interrupts.came()

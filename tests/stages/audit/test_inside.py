@@ -107,7 +107,7 @@ def test_a_declared_claim_fails_with_its_ledger(sound: RunDir, broken: RunDir) -
         done = CliRunner().invoke(
             app, ["verify", "--run", run_dir.name, "--runs", str(run_dir.path.parent), "--json"]
         )
-        (row,) = json.loads(done.output)["declared"]
+        (row,) = json.loads(done.stdout)["declared"]
         assert (row["verdict"], done.exit_code) == (word, code)
         assert f"seen from inside {ARM}" in row["reason"]
 
