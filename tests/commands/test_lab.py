@@ -21,9 +21,10 @@ from dpaudit.storage.rundir import RunDir
 @pytest.mark.parametrize(
     ("suite", "arms"),
     [
-        (
+        pytest.param(
             "dpsgd-lora",
             ["sft-inf", "sft-eps3", "sft-eps1", "sft-eps0.1", "sft-eps0.01", "sft-eps0.001", "sft-eps0.0001"],
+            marks=pytest.mark.slow,
         ),
         (
             "medical-dpo-8b",

@@ -72,6 +72,7 @@ def test_a_dry_run_measures_and_leaves_nothing(call: Call) -> None:
     assert re.search(r"^sft-eps8 +\S+.* +\d+ +[\d,]+ MB +\S", printed, re.M) and "attack mia" not in printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_under_a_declared_population_lengths_are_those_of_the_first_rows(call: Call) -> None:
     done = call("run", "mini.yaml", "--dry-run", "--set", "training.population=5000", "--json")

@@ -82,7 +82,9 @@ class Clock:
         self.now += FIXED + EACH * sum(map(trial._tokens, groups)) + OF_AXIS * (len(drawn) - len(told))
 
 
-@pytest.mark.parametrize(("batch", "micro_batch"), [(40, 8), (3, 8), (90, 16)])
+@pytest.mark.parametrize(
+    ("batch", "micro_batch"), [(40, 8), (3, 8), pytest.param(90, 16, marks=pytest.mark.slow)]
+)
 def test_a_step_is_foretold_from_its_tokens_its_axes_and_what_every_step_takes(
     batch: int, micro_batch: int, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def test_shadows_are_whole_resumed_and_made_anew(run: tuple[RunDir, Plan]) -> No
         shadows.require(run_dir, arm, 4)
 
 
+@pytest.mark.slow
 def test_processes_train_the_same_shadows_as_one(run: tuple[RunDir, Plan], tmp_path: Path) -> None:
     run_dir, plan = run
     arm, other = arm_of(plan, "sft-inf"), RunDir(tmp_path / "other")
