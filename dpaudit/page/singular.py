@@ -3,9 +3,9 @@
 import re
 
 NOUNS = (
-    "adapters|arms|attacks|benchmarks|canaries|checks|comparisons|controls|devices|dialogues|facts|files|guesses|"
-    "items|members|models|non-members|others|patients|pairs|prompts|recipes|records|repeats|replies|rows|runs|"
-    "secrets|seeds|sequences|steps|symbols|texts|times|tokens|units|verdicts"
+    "adapters|arms|attacks|benchmarks|canaries|checks|comparisons|controls|devices|dialogues|facts|files|"
+    "guesses|items|members|models|non-members|others|patients|pairs|prompts|recipes|records|repeats|replies|"
+    "rows|runs|secrets|seeds|sequences|steps|symbols|texts|times|tokens|units|verdicts"
 )
 _ENDS = {"canaries": "canary", "replies": "reply", "guesses": "guess"}
 _BETWEEN = "axis|different|distinct|held-out|invented|judged|planted|preference|private|real|training"

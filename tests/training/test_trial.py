@@ -44,7 +44,8 @@ def along(model: Any) -> axes.Axes:
 @pytest.mark.parametrize("mechanism", [PRIVATE, PLAIN])
 def test_nothing_is_learned_and_no_generator_is_touched(model: Any, mechanism: Mechanism) -> None:
     before = {name: p.detach().clone() for name, p in trainable(model).items()}
-    states = torch.get_rng_state(), np.random.get_state()[1].tobytes(), random.getstate()  # type: ignore[index]
+    of_numpy = np.random.get_state()[1].tobytes()  # type: ignore[index]
+    states = torch.get_rng_state(), of_numpy, random.getstate()
     private = mechanism is PRIVATE
     pairs = private and "dpo"
     found = trial.measure(
