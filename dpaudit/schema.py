@@ -12,7 +12,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
@@ -43,7 +43,7 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     if not isinstance(data, dict):
         raise UsageError(where, "a mapping of keys", _kind(data))
     hints = _hints(cast(Any, cls))
-    known = {f.name: f for f in fields(cast(Any, cls))}
+    known = _known(cast(Any, cls))
     for name in data:
         if name not in known:
             place, expected = f"{file}: {_join(key, name)}", f"one of {', '.join(known)}"
@@ -149,6 +149,11 @@ def comments(cls: type[Any]) -> dict[str, str]:
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
+
+
+@cache
+def _known(cls: Any) -> dict[str, Field[Any]]:
+    return {field.name: field for field in fields(cls)}
 
 
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:

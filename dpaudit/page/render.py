@@ -1,9 +1,12 @@
 """A report as one self-contained HTML page. Sections decide what is said; the template places it."""
 
+import os
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dpaudit import content
@@ -99,11 +102,22 @@ def _filled(template: str, **shown: Any) -> str:
 @cache
 def _environment() -> Environment:
     """Kept, since a template takes longer to compile than to fill."""
+    folder = content.shipped("reports")
     return Environment(
-        loader=FileSystemLoader(content.shipped("reports")),
+        loader=FileSystemLoader(folder),
+        bytecode_cache=_compiled(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _compiled(folder: Path) -> FileSystemBytecodeCache | None:
+    """Keeps compiled templates beside them where Python keeps compiled files; None where it keeps none."""
+    if sys.dont_write_bytecode or not os.access(folder, os.W_OK):
+        return None
+    kept = folder / "__pycache__"
+    kept.mkdir(exist_ok=True)
+    return FileSystemBytecodeCache(str(kept), "%s.cache") if os.access(kept, os.W_OK) else None
