@@ -46,7 +46,7 @@ def drawn(
 
 
 def covers(facts: int, largest: int, truth: float, ties: float, correlation: float, count: int) -> float:
-    """The share of intervals that hold the truth; a fact has 1 to `largest` prompts. Exact where it can be."""
+    """The share of intervals that hold the truth; a fact has 1 to `largest` prompts."""
     held = 0.0
     if largest == 1 and not ties:
         for wins in range(facts + 1):

@@ -6,8 +6,8 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import planned
+from dpaudit.evidence.family import AXES_LEAST, SHARE_MOST
 from dpaudit.pipeline.survey import EMBEDDED, Survey
-from dpaudit.stages.prepare import axes as prepare_axes
 
 EMBEDDED_LONGEST, LONGEST = 256, 512  # tokens that are proposed at most
 WHOLE = 0.95  # of the records at the proposed length
@@ -195,7 +195,7 @@ def _of_data(wanted: Wanted, sizes: Sizes, unit: str) -> list[Setting]:
     of = "digits" if wanted.is_embedded else "words"
     canaries = f"half of them go in; {MANY} from {MANY_FROM:,} {BY[unit]} on, else {FEW}: fewer prove less"
     axes = "canaries along axes of the weights, which test the noise: as many as the claims need, none below "
-    axes += f"{prepare_axes.AXES_LEAST * prepare_axes.SHARE_MOST} {BY[unit]}"
+    axes += f"{AXES_LEAST * SHARE_MOST} {BY[unit]}"
     return [
         Setting("data.source", wanted.source, "the file, as seen from where the command is typed"),
         Setting("data.languages", None, "of the records, in your words: for the page, such as English"),
