@@ -98,7 +98,7 @@ def test_two_mistakes_at_once_arrive_as_one_and_nothing_is_called_done(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     screen = StringIO()
-    with pytest.raises(UsageError, match="file: key: expected a, got b{50}; do c"):
+    with pytest.raises(UsageError, match=r"file: key: expected a, got b{50}; do c"):
         parallel.run(jobs(both_refuse, tmp_path, 2), 2, Progress(console=Console(file=screen, width=80)))
     assert "Traceback" not in capfd.readouterr().err
     assert "done" not in screen.getvalue()
