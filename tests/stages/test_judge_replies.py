@@ -49,7 +49,7 @@ def write_rules(folder: Path, url: str, repeats: int = 0, **changes: Any) -> Pat
     known = {"model": "m", "prompt": PROMPT, "base_url": url, "timeout": HANG / 2, "max_new_tokens": 20}
     rules = {"name": "remote", "title": "Remote", "kind": "endpoint", "retries": 4, **known, **changes}
     file = folder / "remote.yaml"
-    controls = {"count": 8, "least": 7, "minimum": 0.6, "repeats": repeats}
+    controls = {"count": 12, "least": 7, "minimum": 0.6, "repeats": repeats}
     file.write_text(yaml.safe_dump(rules | {"controls": controls}))
     return file
 
