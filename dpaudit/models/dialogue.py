@@ -9,6 +9,7 @@ the dialogue.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate, pairwise, takewhile
 from typing import Any
 
@@ -28,6 +29,7 @@ ATOM = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\s+|\w+|.", re.DOTALL)
 TRIMMED = "the chat template leaves out white space of answers"
 REASONING = "the chat template leaves out reasoning before answers"
 FOLDED = "system text stands before the first question, because the chat template has no place for it"
+KEPT, KEPT_TURNS, KEPT_CHARACTERS = 2048, 64, 4000  # dialogues whose writing is kept; longer ones are not
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ def write(turns: Sequence[Turn], tokenizer: Any) -> Written:
     template = templates.of_tokenizer(tokenizer)
     if template is None:
         return _lines(turns, tokenizer.eos_token or "")
+    is_kept = len(turns) <= KEPT_TURNS and sum(len(turn.text) for turn in turns) <= KEPT_CHARACTERS
+    return (_written if is_kept else _written.__wrapped__)(template, tuple(turns))
+
+
+@lru_cache(maxsize=KEPT)  # checks, counts, training and scores write the same dialogues again
+def _written(template: Template, turns: tuple[Turn, ...]) -> Written:
     messages = _messages(template, turns)
     written = _Marking(template, messages).written()
     return written if len(messages) == len(turns) else replace(written, notes=written.notes | {FOLDED})
