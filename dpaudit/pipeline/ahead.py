@@ -10,7 +10,7 @@ from typing import Any
 
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.machines.place import Place
-from dpaudit.pipeline import claims_ahead, data_ahead, disk_ahead, judge_ahead
+from dpaudit.pipeline import claims_ahead, data_ahead, disk_ahead, further, judge_ahead
 from dpaudit.stages.prepare.jobs import ArmJob
 from dpaudit.stages.train import forecast, training_set, trials
 from dpaudit.stages.train.forecast import Forecast
@@ -45,7 +45,16 @@ def told(plan: Plan, wanted: Wanted, runs: Path, progress: Progress) -> dict[str
     test of a claim will find. `takes`: rows of memory and time of each arm, of all, and of `attack mia`,
     measured here. `disk`: about how many bytes the run takes. `judge_ahead`: what the judge will be asked.
     `not_measured`: in words, what is not. `warnings`: what to know or change before anything is spent.
+
+    Raises UsageError as training itself would, or Mistakes where there is more to mend.
     """
+    try:
+        return _told(plan, wanted, runs, progress)
+    except UsageError as error:
+        raise further.mistakes(plan, error) from None
+
+
+def _told(plan: Plan, wanted: Wanted, runs: Path, progress: Progress) -> dict[str, Any]:
     with forecast.prepared(plan, progress) as run_dir:
         found = forecast.of(plan, run_dir, progress, wanted.only)
         at_once = min(_at_once(plan, wanted), len(found.jobs))

@@ -25,7 +25,8 @@ def check(
     from dpaudit.stages import benchmarks
 
     faults = Gathering()
-    is_settled = faults.passes(_check_settings, plan)
+    settings = [faults.passes(*settings_check) for settings_check in _settings(plan)]
+    is_settled = all(settings)
     for content_check in _contents(plan):
         faults.passes(*content_check)
     _check_needs(plan, faults, runs, allow_egress, is_forecast, is_settled)
@@ -34,18 +35,14 @@ def check(
         benchmarks.check_items(plan.suite.evaluation, plan.suite.evaluation.tasks, is_training_next=True)
 
 
-def _check_settings(plan: Plan) -> None:
-    """What the suite and the options say by themselves; each of these rests on those before it, so the first
-    fault alone is shown.
-    """
-    from dpaudit.stages.prepare.jobs import schedule_of
+def _settings(plan: Plan) -> Iterator[tuple[Any, ...]]:
+    """Checks, with their arguments, of what the suite and the options say by themselves."""
     from dpaudit.training import labels
 
-    _check_seed(plan)
-    for check_part in (labels.check, _check_chain, _check_data, _check_unit, _check_losses):
-        check_part(plan.suite)
-    for arm in plan.suite.grid.arms:
-        schedule_of(plan.suite.training, arm)
+    yield _check_seed, plan
+    for check_part in (labels.check, _check_chain, _check_data, _check_unit, _check_copies, _check_losses):
+        yield check_part, plan.suite
+    yield _check_schedules, plan.suite
 
 
 def _contents(plan: Plan) -> Iterator[tuple[Any, ...]]:
@@ -137,9 +134,18 @@ def _check_data(chosen: Suite) -> None:
         )
 
 
+def _check_schedules(chosen: Suite) -> None:
+    from dpaudit.stages.prepare.jobs import schedule_of
+
+    faults = Gathering()
+    for arm in chosen.grid.arms:
+        faults.passes(schedule_of, chosen.training, arm)
+    faults.end()
+
+
 def _check_unit(chosen: Suite) -> None:
-    """A pair is a unit of DPO alone, and no canary may have more records than a patient may."""
-    training, candidates = chosen.training, chosen.candidates
+    """A pair is a unit of DPO alone."""
+    training = chosen.training
     others = sorted({arm.method for arm in chosen.grid.arms} - {"dpo"})
     if training.unit == "pair" and others:
         raise UsageError(
@@ -148,6 +154,11 @@ def _check_unit(chosen: Suite) -> None:
             f"unit pair with {' and '.join(others)} arms",
             "no dialogue belongs to a pair: --unit record, or --set grid.stages=[]",
         )
+
+
+def _check_copies(chosen: Suite) -> None:
+    """No canary may have more records than a patient may."""
+    training, candidates = chosen.training, chosen.candidates
     most = training.records_per_patient
     for key in ("canary_repetitions", "extraction_repetitions"):
         copies = max(candidates.levels) if key == "extraction_repetitions" else candidates.canary_repetitions
