@@ -15,7 +15,7 @@ from dpaudit.suite.plan import Plan
 # bytes, as runs of the demo's kind have them
 SCORE, GUESSED = 20, 70  # of a candidate under a recipe: its score; its place on the curve
 STEP, AXIS = 160, 4  # of a step in the record, and of each axis in it
-CALL, ANSWER, ITEM = 1_200, 300, 400  # of a judge's call, of an answer, of an item of a benchmark
+CALL, ANSWER, ITEM = 1_200, 300, 500  # of a judge's call, of an answer, of an item of a benchmark
 ARM, PAGE = 20_000, 1_500_000  # card, ledger and manifest of an adapter; the page with its figures
 ITEMS = 300  # of a benchmark whose number nobody has declared
 

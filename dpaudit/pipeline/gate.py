@@ -37,12 +37,13 @@ def check(
 
 def _settings(plan: Plan) -> Iterator[tuple[Any, ...]]:
     """Checks, with their arguments, of what the suite and the options say by themselves."""
-    from dpaudit.training import labels
+    from dpaudit.training import events, labels
 
     yield _check_seed, plan
     for check_part in (labels.check, _check_chain, _check_data, _check_unit, _check_copies, _check_losses):
         yield check_part, plan.suite
     yield _check_schedules, plan.suite
+    yield events.check, plan.suite.training.tensorboard
 
 
 def _contents(plan: Plan) -> Iterator[tuple[Any, ...]]:

@@ -149,6 +149,7 @@ class Training:
     )
     gradient_checkpointing: bool = False  # recomputes activations: less memory, the same step
     checkpoint_every: int = 50  # at most so many steps between two snapshots of an arm
+    tensorboard: bool = False  # also writes each step's loss and rates to RUN/tensorboard, for TensorBoard
     deepspeed: Literal["zero1"] | None = None  # non-private DPO arms only, by TRL
     allow_delta: bool = False  # lets delta be 1 / population or above
     lora: Lora = field(default_factory=Lora)  # the adapter

@@ -49,6 +49,7 @@ def train(
     keep: Callable[[Snapshot], None] | None = None,
     keep_every: int = 50,
     axes: Axes | None = None,
+    watch: Callable[[Step], None] = lambda step: None,
 ) -> Result:
     """Trains the model's trainable weights in place and returns what each step did.
 
@@ -58,8 +59,8 @@ def train(
     number of `ranks`, up to rounding. `keep` gets a snapshot after `keep_every` steps, or sooner where the
     next step would end more than KEEP_SECONDS after the last one (or the start); given one of them as
     `resume`, and the model as it was at the very start, training continues to the same weights. Canaries
-    along `axes` are units beside the others; their observation is returned. Raises GuardError where a guard
-    fires (see `guards`).
+    along `axes` are units beside the others; their observation is returned. `watch` sees each step that is
+    done here. Raises GuardError where a guard fires (see `guards`).
     """
     engine = Engine(model, schedule, mechanism, objective or Objective(), micro_batch, ranks, axes)
     units = axes.units(units) if axes else units
@@ -75,6 +76,7 @@ def train(
     keeping = _Keeping(keep_every, len(done.steps), done.began, done.began)
     for number in range(len(done.steps), schedule.steps):
         done.step(number, ranks.shared(sampler.draw() if ranks.first else None), units)
+        watch(done.steps[-1])
         advance(1)
         if keeping.is_due(number + 1) and keep is not None and number + 1 < schedule.steps:
             keep(done.snapshot())
