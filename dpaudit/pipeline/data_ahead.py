@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from dpaudit.stages.prepare.dialogues import CUT_MOST
 from dpaudit.stages.prepare.prepare import CANARIES_MANY
 from dpaudit.stages.train.forecast import Forecast, Learned
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
-
-CUT_MOST = 0.05  # share of the rows, above which there is a warning
 
 
 def rows(found: Forecast, run_dir: RunDir | None) -> list[dict[str, Any]]:
