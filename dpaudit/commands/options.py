@@ -172,10 +172,10 @@ MicroBatch = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show noise, steps, memory and time of every adapter, and train nothing."),
+    typer.Option("--dry-run", help="Show what `dpaudit plan` shows, and train nothing."),
 ]
 NoMeasure = Annotated[
-    bool, typer.Option("--no-measure", help="With --dry-run: time no passes on this machine.")
+    bool, typer.Option("--no-measure", help="Of a plan or --dry-run: time no passes on this machine.")
 ]
 Check = Annotated[
     bool,

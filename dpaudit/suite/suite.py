@@ -29,7 +29,7 @@ class Model:
     attention: str | None = None  # attn_implementation, such as flash_attention_2; None: the library's choice
     start: str | None = None  # an adapter to continue from: a run's train/ARM, or a folder with a ledger
     assume_public: bool = False  # takes a start without a ledger for public; the page says so
-    shape: dict[str, int] = field(default_factory=dict)  # of a Llama that is not here; for --dry-run
+    shape: dict[str, int] = field(default_factory=dict)  # of a Llama that is not here; for `plan`
 
     @property
     def is_random(self) -> bool:
