@@ -157,7 +157,7 @@ def _check_batch(key: str, schedule: Schedule, population: int) -> None:
     if schedule.batch > population:
         raise UsageError(
             key,
-            f"an expected batch of at most {population} units, the population, or more data",
+            f"at most {population} units in expectation, the population, or more data",
             str(schedule.batch),
             f"--set {key}={max(1, population)}",
         )
