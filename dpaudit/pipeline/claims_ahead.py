@@ -133,7 +133,7 @@ def _to_change(asked: _Asked, claim: Claim, reaches: bool, is_shown: bool) -> st
     elif suite.candidates.gradient == 0:
         ways.append("--set candidates.gradient=auto, to test the noise from inside")
     else:
-        ways.append(_AXES.format(least=axes.AXES_LEAST * axes.SHARE_MOST))
+        ways.append(_AXES.format(least=family.AXES_LEAST * family.SHARE_MOST))
     if asked.made_by.kind not in suite.attacks:
         ways.append(f"attacks: {asked.made_by.kind} in the suite")
     elif reaches and not is_shown:

@@ -209,8 +209,8 @@ def test_what_max_length_cuts_is_told_once_and_before_training(toy_model_dir: Pa
     assert 0 < without < cut
     [line] = lines
     start = (
-        f"warning: training sft: {cut} of {len(sequences)} rows are longer than model.max_length 40 tokens and "
-        f"are cut: the answers' end, "
+        f"warning: training sft: {cut} of {len(sequences)} rows are longer than model.max_length 40 tokens "
+        f"and are cut: the answers' end, "
     )
     assert line.startswith(start) and line.endswith(f"is not learned; of {without} rows a whole answer")
     whole = replace(plan, suite=replace(plan.suite, model=replace(plan.suite.model, max_length=250)))
