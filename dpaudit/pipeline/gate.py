@@ -25,8 +25,7 @@ def check(
     from dpaudit.stages import benchmarks
 
     faults = Gathering()
-    settings = [faults.passes(*settings_check) for settings_check in _settings(plan)]
-    is_settled = all(settings)
+    is_settled = _pass_settings(plan, faults)
     for content_check in _contents(plan):
         faults.passes(*content_check)
     _check_needs(plan, faults, runs, allow_egress, is_forecast, is_settled)
@@ -35,15 +34,24 @@ def check(
         benchmarks.check_items(plan.suite.evaluation, plan.suite.evaluation.tasks, is_training_next=True)
 
 
-def _settings(plan: Plan) -> Iterator[tuple[Any, ...]]:
-    """Checks, with their arguments, of what the suite and the options say by themselves."""
+def _pass_settings(plan: Plan, faults: Gathering) -> bool:
+    """Whether what the suite and the options say by themselves can be; adds what cannot. Which arms there are
+    is settled before what each of them needs.
+    """
     from dpaudit.training import events, labels
 
-    yield _check_seed, plan
-    for check_part in (labels.check, _check_chain, _check_data, _check_unit, _check_copies, _check_losses):
-        yield check_part, plan.suite
-    yield _check_schedules, plan.suite
-    yield events.check, plan.suite.training.tensorboard
+    chosen = plan.suite
+    independent = [
+        faults.passes(_check_seed, plan),
+        faults.passes(_check_data, chosen),
+        faults.passes(_check_copies, chosen),
+        faults.passes(_check_pairs, chosen),
+        faults.passes(events.check, chosen.training.tensorboard),
+    ]
+    if not faults.passes(labels.check, chosen):
+        return False
+    arms = [faults.passes(check_part, chosen) for check_part in (_check_chain, _check_unit, _check_losses)]
+    return all(arms) and faults.passes(_check_schedules, chosen) and all(independent)
 
 
 def _contents(plan: Plan) -> Iterator[tuple[Any, ...]]:
@@ -192,7 +200,10 @@ def _check_losses(chosen: Suite) -> None:
         if arm.method == "dpo":
             losses.check(arm.loss, arm.private)
     losses.check_settings(chosen.grid.dpo, chosen.training.dpo_beta, chosen.training.dpo_label_smoothing)
-    if chosen.data.preference is None:
+
+
+def _check_pairs(chosen: Suite) -> None:
+    if chosen.grid.dpo and chosen.data.preference is None:
         raise UsageError(
             "data.preference",
             "preference pairs for the DPO arms",

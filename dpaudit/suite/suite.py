@@ -131,10 +131,10 @@ class Training:
     private: Schedule  # of private arms
     nonprivate: Schedule  # of arms without noise
     steps: int | None = None  # of every arm, in place of its schedule's
-    dpo_private: Schedule | None = None  # of private DPO arms; None: as private
-    dpo_nonprivate: Schedule | None = None  # of DPO arms without noise; None: as nonprivate
-    cpt_private: Schedule | None = None  # of private arms on plain text; None: as private
-    cpt_nonprivate: Schedule | None = None  # of those without noise; None: as nonprivate
+    dpo_private: Schedule | None = None  # of private DPO arms, which need one
+    dpo_nonprivate: Schedule | None = None  # of DPO arms without noise
+    cpt_private: Schedule | None = None  # of private arms on plain text, which need one
+    cpt_nonprivate: Schedule | None = None  # of those without noise
     dpo_beta: float | None = None  # None: the loss's published value
     dpo_label_smoothing: float | None = None  # None: the loss's published value
     unit: Unit = "patient"  # what a claim hides: patient, record, pair or label
