@@ -51,9 +51,9 @@ ROOMS = {
     "stages.integrity stages.prepare stages.attack",
     "stages": "errors schema terminal content system storage stats data privacy suite findings signals "
     "judging planting page evidence models stages.integrity stages.attack stages.audit",
-    "pipeline": "errors schema content strict_yaml system storage data machines suite findings signals "
-    "judging planting evidence models training stages.integrity stages.prepare stages.train stages.attack "
-    "stages.audit stages",
+    "pipeline": "errors schema content strict_yaml system storage stats data privacy machines suite findings "
+    "signals judging planting evidence models training stages.integrity stages.prepare stages.train "
+    "stages.attack stages.audit stages",
     "bounds": "stats findings evidence",
     "api": "terminal errors system storage privacy suite findings evidence models stages pipeline",
     "commands": "terminal errors schema content system storage stats privacy machines suite findings signals "

@@ -54,13 +54,25 @@ class UnderCoins:
             "words), which stand out; natural (random words in rows like the file's own), which hardly does.",
         ),
     ] = None
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            metavar="COLUMN",
+            help="Leave a column out of the file to write, such as free text that no canary can have; may be "
+            "given again.",
+        ),
+    ] = None
 
 
 @options.spread
 def plant(
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet of any common shape."),
+        typer.Argument(
+            metavar="DATA",
+            help="JSONL, JSON, CSV, Parquet or texts, also gzipped, or a folder of such files.",
+        ),
     ],
     out: Annotated[
         Path,
@@ -84,18 +96,20 @@ def plant(
     from dpaudit.planting import plant as planting
 
     units, canaries, family = thrown.hold_out, thrown.canaries, thrown.family
-    if units is None:
-        count = 500 if canaries is None else canaries
-        told = planting.plant(data, out, key, count, thrown.unit, family or "invented")
-    elif canaries is not None or family is not None:
-        raise UsageError(
-            "--hold-out",
-            "canaries or units to hold out",
-            "both",
-            "leave out --hold-out, or --canaries and --family",
-        )
-    else:
-        told = hold_out.hold_out(data, out, key, units, thrown.unit)
+    with Progress().task("planting", total=1) as advance:
+        if units is None:
+            count, drop = 500 if canaries is None else canaries, thrown.drop or ()
+            told = planting.plant(data, out, key, count, thrown.unit, family or "invented", drop)
+        elif canaries is not None or family is not None or thrown.drop:
+            raise UsageError(
+                "--hold-out",
+                "canaries or units to hold out",
+                "both",
+                "leave out --hold-out, or --canaries, --family and --drop",
+            )
+        else:
+            told = hold_out.hold_out(data, out, key, units, thrown.unit)
+        advance(1)
     show(told, as_json)
 
 

@@ -477,7 +477,7 @@ def test_what_was_cut_is_told(finished: tuple[RunDir, Plan]) -> None:
         (
             {"private": replace(STEPS, batch=5000)},
             None,
-            r"training\.private\.batch: expected an expected batch",
+            r"training\.private\.batch: expected at most \d+ units",
         ),
         ({"dpo_private": None}, None, r"training\.dpo_private: expected batch, steps and learning_rate"),
         ({"lora": Lora(targets=("no_such_layer",))}, None, r"training\.lora\.targets: expected all-linear"),
