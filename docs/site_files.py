@@ -14,8 +14,10 @@ AT_ROOT = {
     "ARCHITECTURE.md": "ARCHITECTURE.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "CHANGELOG.md": "CHANGELOG.md",
-    "suites/small.yaml": "suites/small.yaml",
-    "judges/criteria.yaml": "judges/criteria.yaml",
+} | {
+    f"{path.parent.name}/{path.name}": f"{path.parent.name}/{path.name}"
+    for folder in ("suites", "judges")
+    for path in sorted((ROOT / folder).glob("*.yaml"))
 }
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
