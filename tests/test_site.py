@@ -97,9 +97,11 @@ def test_the_site_is_built_and_fetches_nothing(built: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(browser.BROWSER is None, reason="no browser here")
-def test_a_browser_finds_the_words_of_a_page(built: Path, tmp_path: Path) -> None:
-    """Opened as a file, with every host unreachable."""
+def test_a_page_opened_as_a_file_can_be_searched(built: Path, tmp_path: Path) -> None:
+    """With every host unreachable; `?q=` is what was typed into the field."""
     words = [*browser.HEADLESS, f"--user-data-dir={tmp_path}", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    command = [str(browser.BROWSER), *words, "--dump-dom", (built / "numbers.html").as_uri()]
+    page = f"{(built / 'numbers.html').as_uri()}?q=halved"
+    command = [str(browser.BROWSER), *words, "--virtual-time-budget=20000", "--dump-dom", page]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     assert "epsilon lower bound" in shown
+    assert re.search(r"measurements\.html\?h=halved", shown)
