@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import test_docs
 import yaml
 from regenerate_docs import ROOT
-from test_docs import FENCE, statements, test_commands_and_options_exist
+from test_docs import FENCE, statements
 from typed import Call
 
 HOWTO = sorted((ROOT / "docs/howto").glob("*.md"))
@@ -59,7 +60,7 @@ def test_the_workflow_fails_on_a_refuted_claim() -> None:
     typed = [step["run"] for step in steps if step["run"].startswith("dpaudit ")]
     assert typed[0] == "dpaudit run claims.yaml --check" and typed[-1].startswith("dpaudit verify ")
     for line in typed:
-        test_commands_and_options_exist(line)
+        test_docs.test_commands_and_options_exist(line)
     assert not any("continue-on-error" in step or "||" in step["run"] for step in steps)
     assert [step["run"].split()[1] for step in steps if "if" in step] == ["report", "report"]
     assert "claims.yaml" in dict(TYPED_IN.findall(text))
