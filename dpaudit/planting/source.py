@@ -2,7 +2,6 @@
 are left out.
 """
 
-import gzip
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from dpaudit.data import folders, rows
 from dpaudit.data.columns import plain_names
-from dpaudit.data.lines import GZIP, numbered, opened
+from dpaudit.data.lines import GZIP, numbered, opened, whole
 from dpaudit.errors import UsageError, unread
 from dpaudit.planting import disguise
 from dpaudit.planting.formats import WIDE, Array, Csv, encoding_of, is_marked, kind_of, lines_of
@@ -75,16 +74,12 @@ def _copied(source: Path, file: Path | None, folder: Path) -> Path:
         return _as_lines(files, folder / f"{source.stem or 'data'}.jsonl")
     name = file.name.removesuffix(".gz").removesuffix(".GZ")
     made = folder / name
-    if made.suffix.lower() in JSON:  # in UTF-8, whatever it was
-        made.write_text("".join(line for _, line in numbered(file)), encoding="utf-8", newline="")
-        return made
-    try:
-        with opened(file) as stream, made.open("wb") as target:
-            shutil.copyfileobj(stream, target)
-    except (EOFError, gzip.BadGzipFile):
-        raise UsageError(
-            str(file), "a whole gzip file", "a damaged file", "copy or write the file again"
-        ) from None
+    with whole(file):
+        if made.suffix.lower() in JSON:  # in UTF-8, whatever it was
+            made.write_text("".join(line for _, line in numbered(file)), encoding="utf-8", newline="")
+        else:
+            with opened(file) as stream, made.open("wb") as target:
+                shutil.copyfileobj(stream, target)
     return made
 
 
