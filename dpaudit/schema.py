@@ -11,7 +11,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeVar, cast
@@ -50,6 +50,7 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
         if name not in known:
             place, expected = f"{file}: {_join(key, name)}", f"one of {', '.join(known)}"
             faults.add(UsageError(place, expected, "an unknown key", _meant(str(name), key, cls)))
+    meant = {near for name in data if name not in known for near in _nearest(str(name), known)}
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in data:
@@ -57,7 +58,7 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
                 values[name] = convert(hints[name], data[name], file=file, key=_join(key, name))
             except UsageError as error:
                 faults.add(error)
-        elif not _has_default(field):
+        elif not _has_default(field) and name not in meant:
             faults.add(UsageError(f"{file}: {_join(key, name)}", "a value", "no value", "add the key"))
     faults.end()
     return _made(cls, values, known, file, key)
@@ -95,9 +96,14 @@ def field_of(cls: type[Any], key: str, data: dict[str, Any], *, file: str) -> An
     return convert(_hints(cast(Any, cls))[key], data[key], file=file, key=key)
 
 
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The known name that a mistyped one is nearest to, if any is near."""
+    return difflib.get_close_matches(name, list(known), n=1)
+
+
 def _meant(name: str, key: str, cls: Any) -> str:
     """What an unknown key may have been meant for: a key beside it, or one further in."""
-    if near := difflib.get_close_matches(name, [f.name for f in fields(cls)], n=1):
+    if near := _nearest(name, [f.name for f in fields(cls)]):
         return f"did you mean {near[0]}?"
     inner = dict(_further_in(key, cls))
     last = difflib.get_close_matches(name, set(inner.values()), n=1)

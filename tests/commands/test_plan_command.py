@@ -87,7 +87,7 @@ def test_all_mistakes_of_a_suite_are_told_in_one_go(call: Call) -> None:
         assert sum(part in line for line in lines) == 1, part
     settings = ("data.rows='9:3'", "grid.stages=[]", "training.unit=pair")
     done = call("plan", "mini.yaml", *(word for setting in settings for word in ("--set", setting)))
-    assert done.code == 2 and [line.split(": ")[1] for line in done.err.splitlines()] == ["grid", "data.rows"]
+    assert done.code == 2 and [line.split(": ")[1] for line in done.err.splitlines()] == ["data.rows", "grid"]
 
 
 def test_mistakes_that_only_the_data_show_are_told_in_one_go(call: Call) -> None:
