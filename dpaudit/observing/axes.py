@@ -56,46 +56,38 @@ class Axes:
 
 
 def spread(weights: Sequence[nn.Parameter], count: int, seed: str, clips: Sequence[float] | None) -> Axes:
-    """One coordinate for every axis in one of the weights, as evenly as they have room; where each weight is
-    clipped on its own (`clips`), one in every weight that has room for all axes.
+    """One coordinate for every axis, drawn from those of all weights, so that most lie where the sum of the
+    rows is thin; where each weight is clipped on its own (`clips`), one in every weight that has room for all
+    axes.
 
     Raises UsageError for more axes than there is room for.
     """
     generator = np.random.default_rng(int(seed, 16))
     sizes = [weight.numel() for weight in weights]
-    if clips is None:
-        shares, lengths = _shares(sizes, count), [1.0] * len(sizes)
-    else:
-        shares = [np.arange(count if size >= count else 0) for size in sizes]
-        whole = float(np.linalg.norm(clips))
-        lengths = [clip / whole for clip in clips]
     room = sum(sizes) if clips is None else max(sizes, default=0)
     if count > room:
         raise UsageError(
             "dpaudit.observe: axes", f"at most {room}, the room in the weights", str(count), "ask for fewer"
         )
-    parts = []
-    for weight, share, length in zip(weights, shares, lengths, strict=True):
-        chosen = (
-            generator.choice(weight.numel(), len(share), replace=False)
-            if len(share)
-            else np.zeros(0, np.int64)
-        )
-        where = np.unravel_index(chosen.astype(np.int64), tuple(weight.shape))
-        parts.append(Part(share, tuple(np.asarray(w) for w in where), length))
-    return Axes(count, tuple(parts))
+    if clips is None:
+        ends = np.cumsum(sizes)
+        chosen = generator.choice(room, count, replace=False)
+        at = np.searchsorted(ends, chosen, side="right")
+        mine = [np.flatnonzero(at == number) for number in range(len(sizes))]
+        places = [chosen[axes] - (end - size) for axes, end, size in zip(mine, ends, sizes, strict=True)]
+        lengths = [1.0] * len(sizes)
+    else:
+        fit = [count if size >= count else 0 for size in sizes]
+        mine = [np.arange(number) for number in fit]
+        places = [generator.choice(size, n, replace=False) for size, n in zip(sizes, fit, strict=True)]
+        lengths = [clip / float(np.linalg.norm(clips)) for clip in clips]
+    parts = zip(mine, places, weights, lengths, strict=True)
+    return Axes(count, tuple(_part(*part) for part in parts))
 
 
-def _shares(sizes: Sequence[int], count: int) -> list[NDArray[np.int64]]:
-    """The numbers of the axes in each weight: one after the other, in those with room."""
-    given: list[list[int]] = [[] for _ in sizes]
-    number = 0
-    while number < count and any(len(mine) < size for mine, size in zip(given, sizes, strict=True)):
-        for mine, size in zip(given, sizes, strict=True):
-            if number < count and len(mine) < size:
-                mine.append(number)
-                number += 1
-    return [np.array(mine, dtype=np.int64) for mine in given]
+def _part(axes: NDArray[np.int64], places: NDArray[np.int64], weight: nn.Parameter, length: float) -> Part:
+    coordinates = np.unravel_index(places.astype(np.int64), tuple(weight.shape))
+    return Part(axes, tuple(np.asarray(c) for c in coordinates), length)
 
 
 def _tensor(places: NDArray[np.int64], beside: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 """What an optimizer of somebody else says of itself: whether it is private, how it clips and accounts."""
+
 import inspect
 from typing import Any
 

@@ -90,8 +90,8 @@ class Watch:
         """What canaries do to the sampling rate, in a sentence."""
         n, more = self.rows.rows, self.rows.canaries
         return (
-            f"{more} canaries stand behind {n} rows ({len(self._key.coins)} axes): a sampling rate of batch / "
-            f"rows becomes {n / (n + more):.3f} times what it was; commitment {self.commitment}"
+            f"{more} canaries stand behind {n} rows ({len(self._key.coins)} axes): a sampling rate of "
+            f"batch / rows becomes {n / (n + more):.3f} times what it was; commitment {self.commitment}"
         )
 
     def attach(self, optimizer: Any, accountant: Any = None) -> None:
