@@ -368,7 +368,7 @@ def asked(training: Training, **changed: str) -> list[str]:
 @pytest.fixture
 def small(tmp_path: Path) -> Training:
     """With few axes and steps, so that verify is quick."""
-    training = Training(tmp_path, axes=100, epochs=1)
+    training = Training(tmp_path, sigma=0.7, axes=100, epochs=1)
     training.run()
     return training
 
@@ -384,10 +384,10 @@ def test_verify_gives_word_page_and_exit_code(small: Training, call: Call) -> No
     assert {check["outcome"] for check in found["inside"][0]["conformance"]} == {"pass", "not observable"}
     page = (folder / "index.html").read_text()
     assert "not refuted" in page and "not a trainer who lies" in page
-    again = call(*asked(small, mechanism=asked(small)[8].replace("0.65", "0.7")))
+    again = call(*asked(small, mechanism=asked(small)[8].replace("0.7", "0.71")))
     one_line(again, "for another training or mechanism")
     other = call(
-        *asked(small, mechanism=asked(small)[8].replace("0.65", "1.3"), out=str(small.folder / "other"))
+        *asked(small, mechanism=asked(small)[8].replace("0.7", "1.4"), out=str(small.folder / "other"))
     )
     assert other.code == 1 and "noise on" in other.out
 
