@@ -21,6 +21,7 @@ from dpaudit.evidence import whitebox
 from dpaudit.observing import conformance
 from dpaudit.observing.rows import ObservedRows
 from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats import mechanism as mechanism_test
 
 DELTA = 1e-5
@@ -163,6 +164,20 @@ def test_the_check_names_the_fault(fault: str, tmp_path: Path) -> None:
     training = Training(tmp_path, **changed)
     training.run()
     assert named in outcomes(training)
+
+
+def test_a_claim_of_less_than_was_done_fails_by_name(correct: Training) -> None:
+    seen, _ = correct.seen()
+    claimed = correct.claimed(seen)
+
+    def failed(mechanism: Mechanism, epsilon: float = 8.0) -> set[str]:
+        found = conformance.checks(seen, mechanism, claim(epsilon))
+        return {check.name for check in found if check.outcome == "fail"}
+
+    assert failed(replace(claimed, sampling_rate=claimed.sampling_rate / 2)) == {"sampling rate"}
+    more_noise = failed(replace(claimed, noise_multiplier=2 * claimed.noise_multiplier))
+    assert more_noise == {"noise of every weight", "noise multiplier of the optimizer"}
+    assert failed(claimed, 1.0) == {"epsilon of the mechanism", "epsilon that the trainer accounted"}
 
 
 @pytest.mark.parametrize(
