@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpaudit import schema
-from dpaudit.commands import options, outcomes, overview
+from dpaudit.commands import observed, options, outcomes, overview
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
@@ -175,6 +175,22 @@ class Outside:
             "--conformance", metavar="FILE", help="The record of dpaudit.callback, to show on the page."
         ),
     ] = None
+    observed: Annotated[
+        Path | None,
+        typer.Option(
+            "--observed",
+            metavar="FILE",
+            help="The record of dpaudit.observe, in place of a model; --key is the key it wrote.",
+        ),
+    ] = None
+    mechanism: Annotated[
+        str | None,
+        typer.Option(
+            "--mechanism",
+            metavar="SPEC",
+            help="With --observed: what is claimed to have run, sigma=S,rate=R,steps=N.",
+        ),
+    ] = None
     lang: options.Lang = "en"
     allow_egress: options.Egress = None
     control: Annotated[
@@ -288,6 +304,9 @@ def _verify_outside(
 
     if of_run.arm is not None:
         raise UsageError("--arm", "--run beside it, the run of this arm", "no --run", "--run NAME")
+    if outside.observed is not None or outside.mechanism is not None:
+        observed.verify(vars(outside), claim, commitment, as_json)
+        return
     if outside.key is None or not claim:
         raise UsageError(
             "dpaudit verify",

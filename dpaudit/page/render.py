@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, Stric
 from markupsafe import Markup
 
 from dpaudit import content
+from dpaudit.findings.observed import ObservedVerification
 from dpaudit.findings.public import PublicReport
 from dpaudit.findings.release import MAY, MUST_NOT, NOT_ESTABLISHED
 from dpaudit.findings.report import Report
@@ -28,6 +29,7 @@ from dpaudit.page import (
     limits,
     measures,
     membership,
+    observed,
     preferences,
     quality,
     release,
@@ -91,6 +93,17 @@ def render_verification(verification: Verification) -> str:
         claims=verified.claims(verification, models),
         charts=verified.charts(verification, models),
         to_get_power=verified.ways_to_power(verification),
+    )
+
+
+def render_observed(found: ObservedVerification) -> str:
+    """The page of claims about a training that was observed from inside."""
+    return _filled(
+        "observed.html.j2",
+        num=Numbers(found.to_json()),
+        r=found,
+        claims=observed.claims(found),
+        checks=observed.checks(found),
     )
 
 
