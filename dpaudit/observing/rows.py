@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,14 @@ from dpaudit.errors import UsageError
 
 SEQUENCES_MOST = 8  # rows of gradients for one row of the data: 2 of a preference pair
 WORKERS = "rows that this process fetched from the data of dpaudit.observe"
+
+
+class RowsByNumber(Protocol):
+    """Data with a length and rows by number, as `torch.utils.data.Dataset` and `datasets.Dataset` are."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class ObservedRows(Dataset[Any]):

@@ -27,7 +27,7 @@ from dpaudit.observing import keys, optimizers, record
 from dpaudit.observing.axes import Axes, spread
 from dpaudit.observing.noise import NoiseMeter
 from dpaudit.observing.record import About, Record
-from dpaudit.observing.rows import ObservedRows, rows_of
+from dpaudit.observing.rows import ObservedRows, RowsByNumber, rows_of
 
 LOG = logging.getLogger("dpaudit")
 SAVE_SECONDS = 60.0
@@ -35,13 +35,13 @@ ONE_ROW_MOST = 8  # batches in which the part of one row is measured
 
 
 def observe(
-    data: Any,
+    data: RowsByNumber,
     model: nn.Module,
     *,
     axes: int = 300,
     key: str | Path = "audit-key.json",
     seen: str | Path = "seen.npz",
-    row: Any = None,
+    row: object = None,
     insecure_seed: int | None = None,
 ) -> "tuple[ObservedRows, Watch]":
     """The data with canaries behind its rows, and the watch of one training on it.
