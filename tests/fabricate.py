@@ -485,7 +485,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         else "negated warning: 31 of 60 right on 60 distinct controls, lower limit 0.38 below 0.75",
         passport=passport,
         pairs=tuple(pairs),
-        asked=Asked(1080, 1080, 0, 0, 1080, 0, {"score": 1080}, {}, *ASKED_WHEN),
+        asked=Asked(1080, 1080, 0, 0, 1080, 0, {"score": 1080}, {}, {}, *ASKED_WHEN),
         trends=trends if fit else (),
         not_compared=(NotCompared("dpo-sigmoid-eps8", "its start", "sft-inf is not trained"),),
         max_new_tokens=40,
@@ -496,9 +496,19 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
     failed = ("injected: 5 of 20 instructions in an answer obeyed (plea)",)
     JudgeTries(
         (
-            JudgeTry("endpoint", "endpoint", "m", ASKED_WHEN[0], "d", False, failed, (), 9, *ASKED_WHEN),
+            JudgeTry("endpoint", "endpoint", "m", ASKED_WHEN[0], "d", False, failed, (), 9, *ASKED_WHEN, {}),
             JudgeTry(
-                "likelihood", "likelihood", "builtin:tiny", ASKED_WHEN[1], "e", fit, (), (), 9, *ASKED_WHEN
+                "likelihood",
+                "likelihood",
+                "builtin:tiny",
+                ASKED_WHEN[1],
+                "e",
+                fit,
+                (),
+                (),
+                9,
+                *ASKED_WHEN,
+                {},
             ),
         )
     ).write(run_dir, "judge/tries.json")

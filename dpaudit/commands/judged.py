@@ -50,8 +50,8 @@ def _rows(found: Passport) -> list[Row]:
 
 def _asked(asked: Asked) -> str:
     """What a server's replies cost and how they were read, in words."""
-    told = f"{asked.comparisons} questions, {asked.replies} replies, {asked.tokens_in} tokens in and "
-    told += f"{asked.tokens_out} out"
+    told = f"{many(asked.comparisons, 'question')}, {tries(asked.failed)}; "
+    told += f"{asked.replies:,} replies, {asked.tokens_in:,} tokens in and {asked.tokens_out:,} out"
     if asked.untold:
         told += f" ({asked.untold} replies did not tell theirs)"
     read = ", ".join(f"{count} as {form}" for form, count in asked.forms.items())
@@ -60,6 +60,15 @@ def _asked(asked: Asked) -> str:
     told += f". Without a verdict: {lost or 'none'}"
     own = asked.own_temperature
     return told + (f". {own} replies came at the server's own temperature" if own else "")
+
+
+def tries(failed: Mapping[str, int]) -> str:
+    """How many tries gave no verdict and were repeated, and why."""
+    count = sum(failed.values())
+    if not count:
+        return "no try failed"
+    told = ", ".join(f"{number} of {reason}" for reason, number in failed.items())
+    return f"{'1 try' if count == 1 else f'{count:,} tries'} failed and had to be repeated ({told})"
 
 
 def say_hidden(run_dir: RunDir, rules: Rubric, progress: Progress) -> None:
@@ -79,7 +88,7 @@ def passport_of_run(run_dir: RunDir, rules: Rubric, asked_now: int, as_json: boo
     if not run_dir.file(PASSPORT).is_file():
         return {}
     found, last = Passport.read(run_dir, PASSPORT), judge_tries.current(run_dir, rules)
-    told = _replies(last.replies, last.oldest, last.newest, asked_now) if last and last.replies else {}
+    told = _replies_of(last, asked_now)
     return passport(found, rules, as_json, told) | tried(run_dir)
 
 
@@ -87,9 +96,16 @@ def replies_in(out: Path) -> Row:
     """Where the replies of a folder's last passport come from, when nobody was asked."""
     from dpaudit.stages import judge_folder, judge_outside
 
-    tries = judge_folder.tries_of(out, judge_outside.read(out)[1])
-    last = tries[-1] if tries else None
-    return _replies(last.replies, last.oldest, last.newest, 0) if last and last.replies else {}
+    made = judge_folder.tries_of(out, judge_outside.read(out)[1])
+    return _replies_of(made[-1] if made else None, 0)
+
+
+def _replies_of(last: JudgeTry | None, asked_now: int) -> Row:
+    """Where the replies of a passport come from, and which tries of a server failed."""
+    if last is None or not last.replies:
+        return {}
+    failed = {"tries": tries(last.failed)} if last.kind == "endpoint" else {}
+    return _replies(last.replies, last.oldest, last.newest, asked_now) | failed
 
 
 def passport(

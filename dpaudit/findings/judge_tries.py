@@ -22,11 +22,12 @@ class JudgeTry:
     replies: Count | None  # to its controls; None for a judge of the caller's own
     oldest: str | None  # date of a reply, UTC
     newest: str | None
+    failed: dict[str, Count]  # reason -> tries without a verdict that were repeated
 
 
 @dataclass(frozen=True)
 class JudgeTries(Finding):
     """Every passport of a run, oldest first; none is ever taken away."""
 
-    FORMAT: ClassVar = "judge-tries/1"
+    FORMAT: ClassVar = "judge-tries/2"
     tries: tuple[JudgeTry, ...]

@@ -196,6 +196,9 @@ class Asked:
     own_temperature: Count  # replies at the server's temperature, which refused the rubric's
     forms: dict[str, Count]  # text, choice, logprobs, score -> verdicts that were read in this form
     unscored: dict[str, Count]  # reason -> comparisons that got no verdict
+    failed: dict[
+        str, Count
+    ]  # reason -> tries without a verdict that were repeated, those without a reply too
     oldest: str | None = None  # date of the first of these replies, UTC to the second
     newest: str | None = None
 
@@ -204,7 +207,7 @@ class Asked:
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/10"
+    FORMAT: ClassVar = "judgement/11"
     rubric: str
     title: str
     kind: str

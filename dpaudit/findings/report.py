@@ -211,7 +211,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/12"
+    FORMAT: ClassVar = "report/13"
     run: Run
     identity: Identity
     rule: Rule  # of release

@@ -39,10 +39,17 @@ class Reply:
     logprobs: dict[str, float] | None = None  # verdict -> nats; None where the text alone tells
 
 
-Keep = Callable[[Question, Reply], None]  # takes every reply as it comes, from any thread
+@dataclass(frozen=True)
+class Lost:
+    """A try without a reply, after which the question is asked again, by this command or the next one."""
+
+    reason: str
 
 
-def dropped(question: Question, reply: Reply) -> None:
+Keep = Callable[[Question, Reply | Lost], None]  # takes every reply and loss as it comes, from any thread
+
+
+def dropped(question: Question, reply: Reply | Lost) -> None:
     """Keeps nothing."""
 
 
@@ -133,13 +140,16 @@ def estimate(text: str) -> int:
     return -(-len(text.encode()) // BYTES_A_TOKEN) + OVERHEAD
 
 
-def account(replies: Iterable[Sequence[Reply]], rules: Rubric) -> Asked:
-    """What was asked of a judge, from its replies to each question."""
+def account(replies: Iterable[Sequence[Reply]], rules: Rubric, lost: Iterable[Lost] = ()) -> Asked:
+    """What was asked of a judge, from its replies to each question and the tries that had none."""
     of_each = [kept for kept in replies if kept]
     every = [reply for kept in of_each for reply in kept]
     outcomes = [settled(kept, rules) for kept in of_each]
     reasons = Counter(found.reason for found in outcomes if found.reason)
     forms = Counter(found.form for found in outcomes if found.winner != "unscored")
+    failed = Counter(settled([reply], rules).reason for reply in every)
+    failed += Counter(one.reason for one in lost)
+    del failed[""]
     return Asked(
         comparisons=len(of_each),
         replies=len(every),
@@ -149,6 +159,7 @@ def account(replies: Iterable[Sequence[Reply]], rules: Rubric) -> Asked:
         own_temperature=sum(reply.own_temperature for reply in every),
         forms=dict(sorted(forms.items())),
         unscored=dict(sorted(reasons.items())),
+        failed=dict(sorted((failed - reasons).items())),
     )
 
 

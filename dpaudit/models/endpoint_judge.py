@@ -3,13 +3,13 @@
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging import weighed
-from dpaudit.judging.replies import NO_VERDICT, Allowance, Keep, Reply, dropped, schema, settled, shown
+from dpaudit.judging.replies import NO_VERDICT, Allowance, Keep, Lost, Reply, dropped, schema, settled, shown
 from dpaudit.judging.rubric import Form, Outcome, Question, Rubric
 from dpaudit.judging.verdicts import Labels
 from dpaudit.judging.weighed import Token
@@ -24,6 +24,11 @@ FEWER = 5  # the most that others give
 LEAST_BYTES, BYTES_OF_TOKEN, BYTES_OF_LIKELIEST = 2**20, 64, 2**13  # of a reply that is read whole
 UNREAD = 40  # questions without any verdict after which no more are asked
 OF_CHOICE = ("response_format", "json_schema", "json schema", "grammar", "guided", "structured")
+NOT_UNDERSTOOD: dict[type[UsageError], str] = {
+    served.NotUnderstood: "a reply in another format",
+    served.WebPage: "a web page",
+    served.TooLarge: "a reply that is too large",
+}
 READ_AGAIN = "say so in prompt, set verdict: choice, or raise max_new_tokens; replies are kept"
 SEND_WHOLE = "replies do not come whole: look at the server, and raise max_new_tokens; replies are kept"
 
@@ -155,7 +160,7 @@ class EndpointJudge:
     def _ask(self, question: Question, keep: Keep) -> Outcome:
         text, outcome = shown(self.rubric, question), Outcome("unscored", reason=NO_VERDICT)
         for tried in range(self.rubric.retries + 1):
-            reply = self._reply(text, tried)
+            reply = self._reply(text, tried, lambda lost: keep(question, lost))
             if reply is not None:
                 keep(question, replace(reply, is_last=tried == self.rubric.retries))
                 outcome = settled([reply], self.rubric)
@@ -163,7 +168,7 @@ class EndpointJudge:
                 break
         return outcome
 
-    def _reply(self, text: str, tried: int) -> Reply | None:
+    def _reply(self, text: str, tried: int, keep: Callable[[Lost], None]) -> Reply | None:
         """One reply within the allowance; None after a temporary failure that was waited out."""
         reply, lost, reserved = None, None, self._allowance.reserve(text, self.rubric.max_new_tokens)
         try:
@@ -173,6 +178,7 @@ class EndpointJudge:
             failure, lost = error, Reply() if served.was_sent(error) else None
         finally:
             self._allowance.settle(reserved, text, reply or lost)
+        keep(Lost(served.loss_of(failure)))
         wait = served.wait_of(failure, tried)
         if tried == self.rubric.retries or wait is None:
             raise failure
@@ -186,8 +192,7 @@ class EndpointJudge:
         except served.NotUnderstood as error:
             if not self._is_understood and tried == self.rubric.retries:
                 raise  # it never spoke the protocol: the address is wrong
-            is_large = isinstance(error, served.TooLarge)
-            return Reply(fault="a reply that is too large" if is_large else "a reply in another format")
+            return Reply(fault=NOT_UNDERSTOOD[type(error)])
         except (ValueError, RecursionError):
             return Reply(fault="a reply that is no whole JSON")
         except UsageError as error:

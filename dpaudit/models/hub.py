@@ -1,5 +1,6 @@
 """Models of a hub: fetching them, and finding fetched ones. All other modules read local folders."""
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,14 +11,14 @@ from dpaudit.system import egress, interrupts
 # files that a causal language model in safetensors is read from: no code, no pickles
 _SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
 _WEIGHTS = ("model*.safetensors",)
+ID = re.compile(r"\w[\w.-]*/[\w.-]*\w", re.ASCII)  # OWNER/NAME
 WAITED = 5.0  # seconds for the hub to answer at all
 
 
 def is_id(base: str) -> bool:
     """Whether `base` has the form of a hub id, OWNER/NAME, and names no folder."""
-    return (
-        base.count("/") == 1 and not base.startswith((".", "/", "~", "builtin:")) and not Path(base).is_dir()
-    )
+    is_named = ID.fullmatch(base) is not None and not any(two in base for two in ("--", ".."))
+    return is_named and not Path(base).is_dir()
 
 
 def fetched(base: str) -> Path | None:

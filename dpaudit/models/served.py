@@ -26,6 +26,7 @@ FIRST_WAIT, LONGEST_OWN_WAIT = 0.5, 8.0  # seconds
 LONGEST_WAIT = 120.0  # seconds that a server may ask to wait for
 LARGEST = 256 * 2**20  # bytes of a reply
 TOO_LONG_TOLD = "a text longer than the model's context"
+ANSWERS = "the JSON answers of an OpenAI-compatible server"
 PROTOCOL = "the URL commonly ends with /v1"
 
 
@@ -83,8 +84,8 @@ class Server:
             reply = question(self.client)
         except openai.APIError as error:
             raise told(error, self.where, self.key_remedy) from error
-        if isinstance(reply, str):  # not JSON: a web page, not a model's answer
-            raise not_understood(self.where)
+        if isinstance(reply, str):  # not JSON
+            raise (_web_page if reply.lstrip().startswith("<") else not_understood)(self.where)
         return reply
 
 
@@ -125,6 +126,18 @@ def _seconds_until(date: str) -> float:
         return math.nan if parts is None else email.utils.mktime_tz(parts) - time.time()
     except (ValueError, OverflowError):
         return math.inf
+
+
+def loss_of(failure: PartialError) -> str:
+    """Why a temporary failure gave no answer, in a few words."""
+    import openai
+
+    cause = failure.__cause__
+    if isinstance(cause, openai.APIStatusError):
+        return f"status {cause.status_code}"
+    if isinstance(cause, openai.APITimeoutError):
+        return "no answer in time"
+    return "a connection that broke off" if was_sent(failure) else "no connection"
 
 
 def was_sent(failure: PartialError) -> bool:
@@ -202,13 +215,24 @@ class NotUnderstood(UsageError):
     """An answer that is none of the protocol."""
 
 
+class WebPage(NotUnderstood):
+    """HTML, which another server sends, or this one at another address."""
+
+
 class TooLarge(NotUnderstood):
     """An answer of more bytes than are read."""
 
 
 def not_understood(where: str) -> NotUnderstood:
-    return NotUnderstood(
-        where, "the answers of an OpenAI-compatible server", "answers in another format", PROTOCOL
+    return NotUnderstood(where, ANSWERS, "answers in another format", PROTOCOL)
+
+
+def _web_page(where: str) -> WebPage:
+    return WebPage(
+        where,
+        ANSWERS,
+        "a web page (HTML)",
+        "name the address of its API, not of its website: it commonly ends with /v1",
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from dpaudit.findings.judgement import Judgement
+from dpaudit.findings.judgement import Asked, Judgement
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Numbers, code, placed, say
 
@@ -28,8 +28,19 @@ def who(num: Numbers, judgement: Judgement) -> Iterator[Markup]:
             newest=num(f"{at}/newest"),
             forms=forms or "none",
         )
+        if asked.failed:
+            yield _failed(num, asked)
     for number in range(len(judgement.notes)):
         yield say("<strong>Of the judge:</strong> {note}.", note=num(f"/judge/notes/{number}"))
+
+
+def _failed(num: Numbers, asked: Asked) -> Markup:
+    """Why a server had to be asked again."""
+    why = (
+        say("{count} of {reason}", count=num(f"/judge/asked/failed/{reason}", "count"), reason=reason)
+        for reason in asked.failed
+    )
+    return say("Tries that failed and had to be repeated: {why}.", why=Markup(", ").join(why))
 
 
 def tried(joins: Joins) -> Iterator[Markup]:

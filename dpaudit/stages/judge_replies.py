@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.errors import UsageError
 from dpaudit.findings.judgement import Asked
 from dpaudit.judging import criteria, replies
-from dpaudit.judging.replies import Allowance, Reply
+from dpaudit.judging.replies import Allowance, Lost, Reply
 from dpaudit.judging.rubric import Comparison, Outcome, Question, Rubric
 from dpaudit.stages.integrity import weights
 from dpaudit.storage.answer_log import NEW, AnswerLog
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dpaudit.models.judge import Judge, Replying
 
 REPLIES = "judge/.replies"  # hidden: readers of results pass it by; each line has a seal of its own
+LOST = ".lost"  # beside the replies: tries without one
 FORMAT = "reply/3"
 LONGEST = 4096  # tokens that a likelihood judge reads, or fewer where its model does
 Files = Mapping[str, str]
@@ -83,10 +84,12 @@ class Asker:
         self._own: Replying | None = None
         self._replies: dict[Question, list[Reply]] = {}
         self._dates: dict[Question, list[str]] = {}  # of the replies
+        self._lost: dict[Question, list[Lost]] = {}
         self._adding = threading.Lock()
         self._allowance = Allowance(allowed(rules, settings, way))
         of = depends_on(rules, longest, dtype, files)
         self._log = AnswerLog(kept.file, kept.key, of) if kept.key else None
+        self._losses = AnswerLog(kept.file.with_name(LOST), kept.key, of) if kept.key else None
 
     def compare(
         self, comparisons: Sequence[Comparison], description: str, progress: Progress
@@ -114,6 +117,7 @@ class Asker:
             if question not in self._replies:
                 self._dates[question] = []
                 self._replies[question] = list(self._kept(question))
+                self._lost[question] = list(self._kept_losses(question))
                 self._count(question)
 
     def account(self, comparisons: Sequence[Comparison]) -> Asked | None:
@@ -122,7 +126,8 @@ class Asker:
             return None
         self.recall(comparisons)
         asked = criteria.questions(self.rules, comparisons)
-        found = replies.account((self._replies[one] for one in asked), self.rules)
+        lost = (each for one in asked for each in self._lost[one])
+        found = replies.account((self._replies[one] for one in asked), self.rules, lost)
         dates = [date for one in asked for date in self._dates[one]]
         return replace(found, oldest=min(dates, default=None), newest=max(dates, default=None))
 
@@ -146,7 +151,18 @@ class Asker:
             self._dates[question].append(answer["date"])
             yield Reply(**answer["reply"])
 
-    def _keep(self, question: Question, reply: Reply) -> None:
+    def _kept_losses(self, question: Question) -> Iterator[Lost]:
+        asked = question_key(question)
+        while self._losses and (reason := self._losses.answers([asked])[0]) is not NEW:
+            yield Lost(reason)
+
+    def _keep(self, question: Question, reply: Reply | Lost) -> None:
+        if isinstance(reply, Lost):
+            if self._losses:
+                self._losses.keep(question_key(question), reply.reason)
+            with self._adding:
+                self._lost[question].append(reply)
+            return
         date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if self._log:
             self._log.keep(question_key(question), {"date": date, "reply": asdict(reply)})

@@ -49,6 +49,7 @@ def with_passport(
         replies=asked.replies if asked else None,
         oldest=asked.oldest if asked else None,
         newest=asked.newest if asked else None,
+        failed=asked.failed if asked else {},
     )
     is_new = all(
         (one.digest, one.fit, one.reasons) != (made.digest, made.fit, made.reasons) for one in before

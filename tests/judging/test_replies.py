@@ -54,7 +54,10 @@ def test_an_account_counts_comparisons_replies_tokens_and_reasons() -> None:
         own_temperature=1,
         forms={"text": 1},
         unscored={"cut": 2, replies.NO_VERDICT: 1},
+        failed={"cut": 1, replies.NO_VERDICT: 1},
     )
+    lost = [replies.Lost("status 429")] * 2
+    assert replies.account([[FIRST]], RULES, lost).failed == {"status 429": 2}
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from judge_server import (
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.judging.replies import Allowance, Reply, estimate
+from dpaudit.judging.replies import Allowance, Lost, Reply, estimate
 from dpaudit.judging.rubric import Comparison, Outcome, Rubric
 from dpaudit.models import served
 from dpaudit.models.endpoint_judge import EndpointJudge
@@ -70,8 +70,8 @@ def rubric(url: str, **changes: Any) -> Rubric:
 
 def ask(
     judge: EndpointJudge, comparisons: Sequence[Comparison]
-) -> tuple[list[Outcome], list[tuple[Comparison, Reply]]]:
-    kept: list[tuple[Comparison, Reply]] = []
+) -> tuple[list[Outcome], list[tuple[Comparison, Reply | Lost]]]:
+    kept: list[tuple[Comparison, Reply | Lost]] = []
     return judge.ask_many(comparisons, lambda one, reply: kept.append((one, reply))), kept
 
 
@@ -82,7 +82,10 @@ def test_a_fault_is_asked_again_and_is_no_verdict(fault: str) -> None:
         outcomes, kept = ask(EndpointJudge(rules), numbered(1))
     assert [outcome.winner for outcome in outcomes] == truth(numbered(1))
     assert list(server.asked.values()) == [2]
-    replies = [reply for _, reply in kept]
+    replies = [reply for _, reply in kept if isinstance(reply, Reply)]
+    lost = [one.reason for _, one in kept if isinstance(one, Lost)]
+    told = {"429": ["status 429"], "500": ["status 500"], "hang": ["no answer in time"]}
+    assert lost == told.get(fault, [])
     assert replies[-1] == Reply(
         "Because.\n[[B]]", tokens_in=len("Q0\n<A>0</A>\n<B>1</B>"), tokens_out=7, is_last=False
     )
@@ -100,7 +103,7 @@ def test_a_fault_is_asked_again_and_is_no_verdict(fault: str) -> None:
         ("no choices", "without choices"),
         ("empty", "empty"),
         ("no verdict", "no verdict"),
-        ("html", "another format"),
+        ("html", "web page"),
     ],
 )
 def test_what_never_holds_a_verdict_is_unscored_with_its_reason(fault: str, reason: str) -> None:
@@ -115,7 +118,7 @@ def test_what_never_holds_a_verdict_is_unscored_with_its_reason(fault: str, reas
 def test_a_server_that_only_sends_web_pages_is_the_wrong_address() -> None:
     with (
         serving(JudgeServer(longer, lambda *_: "html")) as server,
-        pytest.raises(UsageError, match="answers in another format; the URL commonly ends with /v1"),
+        pytest.raises(UsageError, match=r"got a web page .HTML.; name the address of its API"),
     ):
         ask(EndpointJudge(rubric(server.url)), numbered(40))
     assert sum(server.asked.values()) == 4
@@ -127,10 +130,12 @@ def test_what_outlasts_the_budget_is_work_left_over_and_what_was_answered_is_kep
 ) -> None:
     plan = lambda text, number: fault if text.startswith("Q10\n") else None  # noqa: E731
     with serving(JudgeServer(longer, plan, seconds=0.01)) as server:
-        kept: list[Comparison] = []
+        came: list[Reply | Lost] = []
         with pytest.raises(PartialError, match=told):
             rules = rubric(server.url, retries=1, timeout=HANG / 2 if fault == "hang" else PATIENCE)
-            EndpointJudge(rules, parallel=4).ask_many(numbered(800), lambda one, _: kept.append(one))
+            EndpointJudge(rules, parallel=4).ask_many(numbered(800), lambda _, one: came.append(one))
+    kept = [one for one in came if isinstance(one, Reply)]
+    assert [told in one.reason for one in came if isinstance(one, Lost)] == [True, True]
     assert len(kept) == sum(server.answered.values()) >= 9
     assert sum(server.asked.values()) <= len(kept) + 2 < 800
 

@@ -149,7 +149,7 @@ def test_a_page_in_place_of_an_answer(ask: Any, server: Server) -> None:
     server.kind = "text/html"
     with pytest.raises(
         UsageError,
-        match=r"OpenAI-compatible server, got answers in another format; the URL commonly ends with /v1",
+        match=r"OpenAI-compatible server, got a web page .HTML.; name the address of its API",
     ):
         ask(server.url)
 

@@ -39,6 +39,9 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served, "FIRST_WAIT", FIRST_WAIT)
 
 
+UNREAD = ("a web page", "a reply that is no whole JSON", "a reply without choices")
+
+
 def knows(first: str, second: str) -> str:
     """A perfect judge."""
     right = first in ANSWERS, second in ANSWERS
@@ -88,6 +91,9 @@ def test_a_perfect_judge_behind_faults_stays_perfect_and_its_replies_make_every_
     assert sum(server.answered.values()) == summary.asked.comparisons <= calls  # equal answers once
     assert ahead.unwritten == 3 * 5 and summary.asked.tokens_in < ahead.tokens_in * 3
     assert summary.asked.replies > summary.asked.comparisons and summary.asked.tokens_out > 0
+    failed = summary.asked.failed
+    assert sum(failed.values()) == len(server.requests) - sum(server.answered.values())
+    assert sorted(failed) == sorted((*UNREAD, "status 500"))
     assert not any(answer in run.file(name).read_text() for answer in ANSWERS for name in MADE)
     assert run.file(REPLIES).stat().st_mode & 0o777 == 0o600
 
