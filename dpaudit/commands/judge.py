@@ -214,7 +214,7 @@ def _request(asked: Asked, compared: Compared) -> "Request":
 def _show_files(result: "Result", out: Path, as_json: bool, asked_now: int = 0) -> NoReturn:
     """Prints what the judge says of two files, and ends with the exit code of its fitness."""
     judgement = result.judgement
-    told = judged.of(judgement, asked_now)
+    told = judged.of(judgement, asked_now, as_json)
     if judgement.fit:
         pair = judgement.pairs[0]
         bounds = {"unscored_all_lost": pair.win_rate_worst, "unscored_all_won": pair.win_rate_best}

@@ -39,9 +39,29 @@ def of(judgement: Judgement, asked_now: int, as_json: bool = False) -> Row:
     told = outcomes.judged(judgement)
     if not as_json and asked and "asked" in told:
         told["asked"] = _asked(asked)
+    if not as_json and judgement.fit:
+        told = {"rubric": told.pop("rubric"), "fit": told.pop("fit")} | in_short(judgement.passport) | told
     if not as_json and told.pop("reason", None) is not None:
         told["reasons"] = _rows(judgement.passport)
     return head | told | _notes(judgement.notes)
+
+
+def in_short(found: Passport) -> Row:
+    """What a passport showed, in a line each: how sure, what was obeyed, and what was not tested."""
+    rates = found.faults | found.twins | ({"order swap": found.swap} if found.swap else {})
+    kind, least = min(rates.items(), key=lambda pair: pair[1].lower)
+    right, verdicts = (
+        sum(getattr(rate, key) for rate in found.faults.values()) for key in ("right", "verdicts")
+    )
+    words, untested = _in_words(found), [f"{one} ({many(n, 'control')})" for one, n in found.untested.items()]
+    return {
+        "passport": f"{right:,} of {verdicts:,} verdicts were right on a right answer against a faulty one",
+        "weakest_kind": f"{kind}, {least.right} of {least.verdicts} verdicts right, lower limit "
+        f"{show(least.lower, 'percent_down')} (at least {show(found.minimum, 'percent')} is asked)",
+        "injections": words["injected"],
+        "not_tested": ", ".join([*untested, *([] if found.repeat else ["the same question twice"])])
+        or "every kind was tested",
+    }
 
 
 def _rows(found: Passport) -> list[Row]:
@@ -50,10 +70,12 @@ def _rows(found: Passport) -> list[Row]:
 
 def _asked(asked: Asked) -> str:
     """What a server's replies cost and how they were read, in words."""
-    told = f"{many(asked.comparisons, 'question')}, {tries(asked.failed)}; "
-    told += f"{asked.replies:,} replies, {asked.tokens_in:,} tokens in and {asked.tokens_out:,} out"
+    told = f"{many(asked.comparisons, 'question')}, {asked.replies:,} replies, {asked.tokens_in:,} tokens "
+    told += f"in and {asked.tokens_out:,} out"
     if asked.untold:
         told += f" ({asked.untold} replies did not tell theirs)"
+    failed = tries(asked.failed)
+    told += f". {failed[0].upper()}{failed[1:]}"
     read = ", ".join(f"{count} as {form}" for form, count in asked.forms.items())
     told += f". Verdicts read: {read or 'none'}"
     lost = ", ".join(f"{count} ({reason})" for reason, count in asked.unscored.items())

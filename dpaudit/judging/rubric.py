@@ -3,13 +3,14 @@ first.
 """
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from dpaudit import content
 from dpaudit.data.corpus import Turn
-from dpaudit.errors import BadValue
+from dpaudit.errors import BadValue, UsageError
 from dpaudit.judging.verdicts import CRITERION_SLOTS, SLOTS, Labels, Winner
 from dpaudit.schema import above_zero, at_least, between, build
 
@@ -217,3 +218,20 @@ def load(name: str) -> Rubric:
     """The rubric called `name` (a file, or a name of judges/). Raises UsageError with file and key."""
     path: Path = content.find("judges", name)
     return build(Rubric, content.load_yaml(path), file=str(path))
+
+
+def served_key(rubric: Rubric) -> str | None:
+    """The key that a rubric's server is asked with; None where it names none. Raises UsageError for a
+    variable that is not set.
+    """
+    if not rubric.api_key_env:
+        return None
+    key = os.environ.get(rubric.api_key_env, "")
+    if not key:
+        raise UsageError(
+            f"rubric {rubric.name}: api_key_env",
+            f"a key in ${rubric.api_key_env}",
+            "no value",
+            f"export {rubric.api_key_env}=...",
+        )
+    return key

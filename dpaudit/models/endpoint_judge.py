@@ -1,7 +1,6 @@
 """A judge behind an OpenAI-compatible server, asked several questions at a time."""
 
 import math
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Any, Literal
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging import weighed
 from dpaudit.judging.replies import NO_VERDICT, Allowance, Keep, Lost, Reply, dropped, schema, settled, shown
-from dpaudit.judging.rubric import Form, Outcome, Question, Rubric
+from dpaudit.judging.rubric import Form, Outcome, Question, Rubric, served_key
 from dpaudit.judging.verdicts import Labels
 from dpaudit.judging.weighed import Token
 from dpaudit.models import served
@@ -102,7 +101,7 @@ class EndpointJudge:
             f"rubric {rubric.name}: base_url",
             sent="prompts and answers",
             allow_egress=allow_egress,
-            key=lambda: _api_key(rubric),
+            key=lambda: served_key(rubric),
             key_remedy=key_remedy,
             timeout=rubric.timeout,
             retries=0,  # counted here, where a reply that cannot be read counts too
@@ -256,17 +255,3 @@ def _count(usage: Any, key: str) -> int | None:
     """The tokens that a server tells; None where it does not, and for none: no text has none."""
     value = getattr(usage, key, None)
     return value if type(value) is int and value > 0 else None
-
-
-def _api_key(rubric: Rubric) -> str | None:
-    if not rubric.api_key_env:
-        return None
-    key = os.environ.get(rubric.api_key_env, "")
-    if not key:
-        raise UsageError(
-            f"rubric {rubric.name}: api_key_env",
-            f"a key in ${rubric.api_key_env}",
-            "no value",
-            f"export {rubric.api_key_env}=...",
-        )
-    return key

@@ -13,6 +13,7 @@ from dpaudit.data import rows
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
 from dpaudit.judging import rubric
+from dpaudit.stages import judge, judge_replies
 from dpaudit.stages.judge_replies import AS_USUAL, Way
 from dpaudit.storage.exclusive import writing
 from dpaudit.storage.rundir import RunDir
@@ -86,8 +87,11 @@ def judging(
     """
     if not changed:
         return plan
+    _only("judging", changed)
+    typed = plan.with_settings(changed, f"{run_dir.name} as typed").suite
+    if typed.judging is not None:
+        judge_replies.require_there(judge.rules_of(typed, typed.judging))
     from dpaudit.pipeline import needs
-    from dpaudit.stages import judge
 
     def require(asked: Plan) -> None:
         require_judging(run_dir.name, asked)

@@ -55,7 +55,9 @@ KNOWN_TRIES = (
     "which judges were tried on these answers is known from the folder of the result and from those beside "
     "it alone: of several that are tried, the one that is fit shows less than it seems to"
 )
-NOT_OWN = "the judge's controls are not from these data: it is proven on others"
+NOT_OWN = (
+    "not all of the judge's controls are made of prompts of these files: so far it is proven on other data"
+)
 PARTS = {  # of a task, as the user knows it
     "rubric": "rubric or model",
     "longest": "rubric or model",
@@ -95,7 +97,7 @@ class Task(Finding):
     items: tuple[Judged, ...]
     controls: tuple[Control, ...]
     files: dict[str, str]  # that the judge is loaded from -> SHA-256; none of a server's
-    are_controls_own: bool  # made of right answers to prompts of these files
+    are_controls_own: bool  # all made of right answers to prompts of these files
     criteria_of: str = ""  # the file that the prompts' own criteria are of
     criteria_whole: int = 0  # its prompts
     criteria: dict[str, tuple[Criterion, ...]] = field(default_factory=dict)  # by id of an item
@@ -215,15 +217,18 @@ def _task(request: Request) -> Task:
     """What is asked, checked before anything is written or asked."""
     rules = rubric.load(request.settings.rubric)
     rules = replace(rules, model=request.settings.model or rules.model)
+    judge_replies.require_there(rules)
     rows, known = _prompts(request, rules), request.questions or request.criteria
-    items = judged_files.read(request.answers, request.against, known)[: request.prompts]
+    every = judged_files.read(request.answers, request.against, known)
+    items = every[: request.prompts]
     controls = tuple(_controls(request, rules, items))
     judge_replies.require_askable(rules, request.settings, request.way)
     sides = request.answers.stem, request.against.stem
     if sides[0] == sides[1]:
         sides = "answers", "against"
     made_from = dict(judge_replies.files_of(rules))
-    longest, is_own = judge_replies.window(rules), request.controls is None
+    longest, prompts = judge_replies.window(rules), {item.turns for item in every}
+    is_own = all(control.turns in prompts for control in controls)
     task = Task(rules, longest, *sides, items, controls, made_from, is_own)
     if request.criteria is None:
         return task

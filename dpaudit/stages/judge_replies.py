@@ -11,7 +11,7 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.judgement import Asked
 from dpaudit.judging import criteria, replies
 from dpaudit.judging.replies import Allowance, Lost, Reply
-from dpaudit.judging.rubric import Comparison, Outcome, Question, Rubric
+from dpaudit.judging.rubric import Comparison, Outcome, Question, Rubric, served_key
 from dpaudit.stages.integrity import weights
 from dpaudit.storage.answer_log import NEW, AnswerLog
 from dpaudit.storage.remedies import of_run
@@ -267,6 +267,30 @@ def window(rules: Rubric) -> int:
 
     config = hf.configuration(rules.model)
     return min(LONGEST, int(getattr(config, "max_position_embeddings", LONGEST) or LONGEST))
+
+
+def require_there(rules: Rubric) -> None:
+    """Raises UsageError for what takes no library to see: a key that is not set, a model or an adapter on
+    this machine that is not there. For commands that would else load and read for seconds before it.
+    """
+    if rules.kind == "endpoint":
+        served_key(rules)
+        return
+    from dpaudit.models import hub
+
+    parts = {"model": rules.model, "adapter": rules.adapter if rules.kind == "likelihood" else None}
+    for key, name in parts.items():
+        if not name or name.startswith("builtin:") or (key == "model" and hub.is_id(name)):
+            continue
+        if not Path(name).expanduser().is_dir():
+            raise UsageError(
+                f"rubric {rules.name}: {key}",
+                "a folder that is here, a hub id OWNER/NAME or builtin:NAME",
+                f"{name}, which is none of them",
+                f"check the path, or name another with --set judging.{key}=DIR"
+                if key == "model"
+                else "check the path in the rubric",
+            )
 
 
 def require_askable(rules: Rubric, settings: Judging, way: Way) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dpaudit.errors import UsageError
+from dpaudit.models import hub
 from dpaudit.models.hf import load_model, resolve, with_adapter
 from dpaudit.models.tokenizers import load_tokenizer
 
@@ -32,6 +33,26 @@ def test_a_hub_id_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyPa
         with pytest.raises(UsageError) as error:
             load("nobody-here/no-such-model")
         assert "nobody-here/no-such-model" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_is_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hub.is_id("owner/a.b-v1_5")
+    others = (
+        "ours/",
+        "/ours",
+        "./ours",
+        "~/ours",
+        "a/b/c",
+        "ours",
+        "a b/c",
+        "a/b..c",
+        "builtin:tiny",
+        "a/-b-",
+    )
+    assert not any(map(hub.is_id, others))
+    Path("owner/here").mkdir(parents=True)
+    assert not hub.is_id("owner/here")
 
 
 def test_an_adapter_without_weights_is_one_line(toy_model_dir: Path, tmp_path: Path) -> None:

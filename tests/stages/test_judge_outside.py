@@ -230,18 +230,20 @@ def test_a_judge_with_other_weights_is_another_result(call: Call, toy_model_dir:
 
 
 def test_a_judge_that_is_proven_on_other_data_is_cautioned_of(call: Call) -> None:
-    """And one that is proven on the files' own right answers is not."""
+    """And one that is proven on the files' own prompts is not, wherever their right answers stand."""
     write_files()
-    turns = (("user", question), ("assistant", right))
-    dialogues = [{"messages": [{"role": r, "content": made(n)} for r, made in turns]} for n in range(COUNT)]
-    write("dialogues.jsonl", dialogues)
+    for name, ask in (("same", question), ("other", lambda n: f"{question(n)} Briefly.")):
+        turns = (("user", ask), ("assistant", right))
+        rows = [{"messages": [{"role": r, "content": made(n)} for r, made in turns]} for n in range(COUNT)]
+        write(f"{name}.jsonl", rows)
     with serving(JudgeServer(knows)) as server:
         write_rules(server.url)
-        assert call(*FILES, "--controls", "dialogues.jsonl", "--out", "other").code == 0
+        for name in ("same", "other"):
+            assert call(*FILES, "--controls", f"{name}.jsonl", "--out", name, "--prompts", "30").code == 0
         assert call(*WHOLE, "--out", "own").code == 0
-    of = {name: json.loads(Path(name, "summary.json").read_text())["pairs"][0] for name in ("other", "own")}
-    assert judge_outside.NOT_OWN in of["other"]["cautions"]
-    assert judge_outside.NOT_OWN not in of["own"]["cautions"]
+    read = {name: json.loads(Path(name, "summary.json").read_text()) for name in ("same", "other", "own")}
+    cautioned = {name: judge_outside.NOT_OWN in told["pairs"][0]["cautions"] for name, told in read.items()}
+    assert cautioned == {"same": False, "other": True, "own": False}
 
 
 def test_a_kill_while_the_key_is_written_leaves_a_folder_that_can_be_used(

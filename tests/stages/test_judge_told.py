@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from judge_server import FIRST_WAIT, JudgeServer, serving
 from test_judge import QUIET, FakeJudge, run_dir
 from test_judge import knows as by_text
@@ -12,8 +13,10 @@ from test_judge_outside import WHOLE, knows, right, write, write_files, write_ru
 from typed import Call
 
 from dpaudit.commands import judged
+from dpaudit.data import judged_files
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.models import served
+from dpaudit.pipeline import needs
 from dpaudit.stages import judge, judge_tries
 from dpaudit.stages.judge_replies import REPLIES, Way
 from dpaudit.storage.rundir import RunDir
@@ -35,6 +38,10 @@ def test_kept_replies_are_told_from_new_ones_with_their_dates(call: Call) -> Non
         count = len(server.requests)
     assert first.code == 0, first.err
     assert f"replies: {count} asked now (given 20" in first.out
+    assert "verdicts were right on a right answer against a faulty one" in first.out
+    assert "weakest kind: " in first.out and "instructions in an answer were obeyed" in first.out
+    assert "not tested: " in first.out and "the same question twice" in first.out
+    assert " out. No try failed. Verdicts read: " in first.out
     assert "the name 'default' does not say which model judged" in first.out
     again = call(*WHOLE)  # the server is gone
     assert again.code == 0, again.err
@@ -66,6 +73,42 @@ def test_every_judge_that_was_tried_stays_listed_with_its_model(
     assert len(judge_tries.of(run)) == 2 and judge_tries.of(run)[0] == first
     assert "nobody was asked now" in told.out and "judges tried" in told.out
     assert run.read_json("judge/tries.json")["tries"][0]["reasons"] == list(first.reasons)
+
+
+def test_tries_that_failed_are_told_of_a_passport_and_of_win_rates(call: Call) -> None:
+    write_files()
+    numbers = iter(range(10**6))
+    with serving(JudgeServer(knows, lambda *_: "500" if next(numbers) == 3 else None)) as server:
+        write_rules(server.url)
+        first = call(*WHOLE)
+    assert (
+        first.code == 0
+        and " out. 1 try failed and had to be repeated (1 of status 500). Verdicts" in first.out
+    )
+    told = call("judge", "validate", "--out", "judged")
+    assert "tries: 1 try failed and had to be repeated (1 of status 500)" in told.out
+    again = call("judge", "replay", "--out", "judged")
+    assert "1 of status 500" in again.out
+
+
+def test_a_key_that_is_not_set_is_told_before_anything_is_read(
+    run_dir: tuple[RunDir, Plan], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = run_dir
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    write_rules("http://127.0.0.1:9/v1", api_key_env="NO_SUCH_KEY")
+    rules = yaml.safe_load(Path("remote.yaml").read_text())
+    local = {key: rules[key] for key in ("title", "prompt", "controls")}
+    Path("here.yaml").write_text(yaml.safe_dump(local | {"name": "here", "kind": "model", "model": "./none"}))
+    named = ("--run", run.name, "--runs", str(run.path.parent))
+    monkeypatch.setattr(needs, "check_judge", lambda *_: pytest.fail("what loads libraries comes later"))
+    monkeypatch.setattr(judged_files, "read", lambda *_: pytest.fail("files are read later"))
+    files = ("judge", "--answers", "a.jsonl", "--against", "b.jsonl")
+    for words in (("judge", *named), ("judge", "validate", *named), files):
+        key = call(*words, "--rubric", "remote.yaml")
+        assert key.code == 2 and "expected a key in $NO_SUCH_KEY, got no value" in key.err
+        folder = call(*words, "--rubric", "here.yaml")
+        assert folder.code == 2 and "rubric here: model: expected a folder that is here" in folder.err
 
 
 def run_replies(run: RunDir) -> int:
