@@ -12,7 +12,7 @@ from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import later, opening
-from dpaudit.storage import run_store
+from dpaudit.storage import remedies, run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
@@ -263,6 +263,9 @@ def judge_validate(
         judge_human.write(run_dir, people)
     told = judged.passport_of_run(run_dir, rules, _replies(run_dir) - before, asked.as_json)
     told |= judged.people(people)
+    if people is not None:
+        page = remedies.of_run("dpaudit report html", run_dir.name)
+        told["written"] = f"{judge_human.FILE}; it stands on the page after `{page}`, not before"
     show_of_run(run_dir, plan, told, asked.as_json)
     raise typer.Exit(0 if fit else UNFIT)
 

@@ -228,6 +228,11 @@ def people(found: HumanAgreement | None, sides: tuple[str, str] | None = None) -
             "the judge gave one and the same verdict to everything that people saw: kappa is then 0, "
             "whatever they said"
         )
+    told["people_gave"] = f"{many(found.verdicts, 'verdict')}; " + (
+        f"{found.unscored:,} more stand beside no verdict of the judge"
+        if found.unscored
+        else "all were compared"
+    )
     told["people_saw"] = f"{found.prompts} of {many(found.judged, 'judged prompt')}"
     named = dict(zip(("arm", "against"), sides, strict=True)) if sides else {}
     told["people_counts"] = [

@@ -108,7 +108,7 @@ def judging(
 def require_judging(name: str, plan: Plan) -> Judging:
     """What a run's suite asks of a judge. Raises UsageError where that is nothing."""
     if plan.suite.judging is None:
-        rubrics = ", ".join(sorted(content.listing("judges")))
+        rubrics = ", ".join(_fitting(plan))
         raise UsageError(
             f"{name}: judging",
             "a rubric to judge by",
@@ -116,6 +116,13 @@ def require_judging(name: str, plan: Plan) -> Judging:
             f"dpaudit judge --run {name} --rubric NAME, one of {rubrics}",
         )
     return plan.suite.judging
+
+
+def _fitting(plan: Plan) -> list[str]:
+    """The rubrics that ship, without those in Chinese where the suite declares languages and no Chinese."""
+    told = (plan.suite.data.languages or "").casefold()
+    is_other = bool(told) and not any(name in told for name in ("chinese", "mandarin", "zh", "中文", "汉语"))
+    return [name for name in sorted(content.listing("judges")) if not (is_other and name.endswith("_zh"))]
 
 
 def judging_outside(changed: dict[str, Any]) -> Judging:

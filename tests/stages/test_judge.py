@@ -354,6 +354,11 @@ def test_people_stand_beside_the_judgements_of_a_run(
     told = call("judge", "validate", *where, "--json")
     (people,) = json.loads(told.out)["people"]
     assert told.code == 0 and (people["agreement"], people["verdicts"], people["kappa"]) == (0.8, 5, 0.0)
+    shown = call("judge", "validate", *where).out
+    assert (
+        "people gave: 5 verdicts; all were compared" in shown and "people saw: 5 of 5 judged prompts" in shown
+    )
+    assert "judge/human.json; it stands on the page after `dpaudit report html --run run`" in shown
     found = HumanAgreement.read(run, judge_human.FILE)
     assert found.is_few and found.counts["against"] == {"arm": 0, "against": 0, "tie": 1}
     assert run.is_current(judge_human.FILE, [judge.SUMMARY])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from typed import Call
 
 from dpaudit.commands import judged
 from dpaudit.data import judged_files
+from dpaudit.errors import UsageError
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.models import served
-from dpaudit.pipeline import needs
+from dpaudit.pipeline import later, needs
 from dpaudit.stages import judge, judge_tries
 from dpaudit.stages.judge_replies import REPLIES, Way
 from dpaudit.storage.rundir import RunDir
@@ -109,6 +111,16 @@ def test_a_key_that_is_not_set_is_told_before_anything_is_read(
         assert key.code == 2 and "expected a key in $NO_SUCH_KEY, got no value" in key.err
         folder = call(*words, "--rubric", "here.yaml")
         assert folder.code == 2 and "rubric here: model: expected a folder that is here" in folder.err
+
+
+def test_rubrics_in_chinese_are_offered_where_the_data_may_be_chinese(run_dir: tuple[RunDir, Plan]) -> None:
+    _, plan = run_dir
+    for languages, is_offered in ((None, True), ("English and Chinese", True), ("English", False)):
+        data = replace(plan.suite.data, languages=languages)
+        asked = replace(plan, suite=replace(plan.suite, data=data, judging=None))
+        with pytest.raises(UsageError) as error:
+            later.require_judging("run", asked)
+        assert ("local_zh" in str(error.value)) is is_offered and "likelihood" in str(error.value)
 
 
 def run_replies(run: RunDir) -> int:
