@@ -9,7 +9,7 @@ to the hub for a model that an argument names.
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -285,7 +285,7 @@ def verify(
         checked = stage.check(request)
         if checked.noted_before == custody.ANOTHER:
             raise UsageError(str(key), "the key whose commitment was noted down", "another key")
-        made = _trained_control(checked, control, shown) if train_control else _path(control)
+        made = _to_train(checked, control, shown) if train_control else _path(control)
         return stage.run(checked, shown, made)
 
 
@@ -339,8 +339,10 @@ def _paired(
     return typed_claims.paired(each([Path(one) for one in adapters], named), made)
 
 
-def _trained_control(checked: "Checked", control: PathLike | None, shown: Progress) -> Path:
-    """A control that is trained now. Raises UsageError where one is named as well, or none could help."""
+def _to_train(checked: "Checked", control: PathLike | None, shown: Progress) -> Callable[[], Path]:
+    """A control that is trained when asked for. Raises UsageError where one is named as well, or none could
+    help.
+    """
     from dpaudit.stages import verify_control
 
     request = checked.request
@@ -349,7 +351,9 @@ def _trained_control(checked: "Checked", control: PathLike | None, shown: Progre
     verify_control.require_use(checked.key, [claim for _, claim in request.claims])
     named = request.models[0]
     base, wanted = None if named.endpoint else named.base, controls.Wanted()
-    return controls.train(request.adapters, base, request.key_file, request.data, request.out, wanted, shown)
+    planned = controls.Planned(request.adapters, base, request.key_file, request.data, request.out, wanted)
+    planned.check()
+    return lambda: planned.train(shown)
 
 
 def _path(name: PathLike | None) -> Path | None:

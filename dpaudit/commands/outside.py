@@ -18,7 +18,7 @@ from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
     from dpaudit.stages.audited import Audited
-    from dpaudit.stages.verify import Request
+    from dpaudit.stages.verify import Making, Request
 
 FAILED = 1  # another commitment than was noted down
 
@@ -335,7 +335,10 @@ def _verify_outside(
     if is_chinese:
         page = translated.write_beside(page, Progress())
     whole = {**verification.to_json(), "page": str(page)}
-    show(whole if as_json else verify.summary(verification, page), as_json)
+    told = verify.summary(verification, page)
+    if outside.train_control and all(model.control is None for model in verification.models):
+        told["control"] = verify.NOT_NEEDED
+    show(whole if as_json else told, as_json)
     raise typer.Exit(verify.exit_code([answer.verdict for answer in verification.answers]))
 
 
@@ -348,8 +351,8 @@ def _models(outside: Outside) -> "list[Audited]":
     return audited.each(outside.adapter or [], named)
 
 
-def _control(outside: Outside, request: "Request") -> Path | None:
-    """The control that was named, or one that is trained now."""
+def _control(outside: Outside, request: "Request") -> "Path | Making | None":
+    """The control that was named, or what trains one."""
     from dpaudit.pipeline import control
 
     if not outside.train_control:
@@ -366,4 +369,6 @@ def _control(outside: Outside, request: "Request") -> Path | None:
     wanted = control.Wanted(outside.control_steps, outside.control_rate)
     base = None if outside.endpoint else outside.base
     adapters, out = request.adapters, request.out
-    return control.train(adapters, base, request.key_file, outside.data, out, wanted, Progress())
+    planned = control.Planned(adapters, base, request.key_file, outside.data, out, wanted)
+    planned.check()
+    return lambda: planned.train(Progress())

@@ -4,8 +4,10 @@ PEFT makes.
 PEFT scales and adds in two passes over arrays as wide as the layer's output; one matrix product does both.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,6 +54,41 @@ def add_low_rank(wide: Tensor, low: Tensor, matrix: Tensor, scaling: float) -> T
     if wide.dtype == low.dtype:
         return wide.addmm_(low.T, matrix, alpha=scaling)
     return wide.add_(low.T @ matrix, alpha=scaling)
+
+
+def cosine(one: Path, other: Path) -> float | None:
+    """The cosine between two adapters' changes of the base, B A of every layer as one long vector: 1 for the
+    same change at any scale. None where one of the weight files holds no LoRA pair that can be multiplied.
+
+    No product as wide as a layer is made: the inner product of B A and B' A' is the sum over B^T B' times
+    A A'^T, entry by entry.
+    """
+    pairs = _pairs(one), _pairs(other)
+    squares = [sum(_inner(pair, pair) for pair in of.values()) for of in pairs]
+    if min(squares) <= 0:
+        return None
+    shared = [name for name in pairs[0] if name in pairs[1] and _is_like(pairs[0][name], pairs[1][name])]
+    return sum(_inner(pairs[0][name], pairs[1][name]) for name in shared) / math.sqrt(squares[0] * squares[1])
+
+
+Pair = tuple[Tensor, Tensor]  # A (rank, n) and B (m, rank)
+
+
+def _pairs(weights: Path) -> dict[str, Pair]:
+    """The two matrices of every layer of a weight file, by the layer's name."""
+    from safetensors.torch import load_file
+
+    named = {name: tensor.double() for name, tensor in load_file(weights).items() if tensor.dim() == 2}
+    found = {name: name.replace("lora_A", "lora_B") for name in named if "lora_A" in name}
+    return {name: (named[name], named[b]) for name, b in found.items() if b in named}
+
+
+def _inner(one: Pair, other: Pair) -> float:
+    return float(((one[1].T @ other[1]) * (one[0] @ other[0].T)).sum())
+
+
+def _is_like(one: Pair, other: Pair) -> bool:
+    return one[0].shape[1] == other[0].shape[1] and one[1].shape[0] == other[1].shape[0]
 
 
 def is_free(made: Tensor) -> bool:

@@ -44,47 +44,62 @@ class Wanted:
             raise UsageError("--control-rate", "a number between 0 and 1", f"{self.learning_rate:g}")
 
 
-def train(
-    adapters: Sequence[Path],
-    base: str | None,
-    key_file: Path,
-    data: Path | None,
-    out: Path,
-    wanted: Wanted,
-    progress: Progress,
-) -> Path:
-    """The folder `out`/control with a control for this key: the one that is there if it is of the same data,
-    base, LoRA, steps and rate, else a new one.
+@dataclass(frozen=True)
+class Planned:
+    """A control that can be trained: for which key and data, beside which adapters, and into which folder.
 
     Its LoRA and base are those of the audited `adapters`, or its LoRA that of a plain suite where there are
-    none. Raises UsageError without the data or the base, for adapters that differ in LoRA or base, and where
-    another control is there.
+    none.
     """
-    key, target = audit_key.load(key_file), out / FOLDER
-    audit_key.check(key, key_file, None if key.held_out else data)
-    if data is None:
-        raise UsageError(
-            "--train-control", "--data FILE beside it, to train on", "no --data", "add --data FILE"
-        )
-    lora, named = _lora(adapters), _base(adapters, base)
-    with _planted(key, data) as planted:
-        rows = [record for _, record in read_records(str(planted))]
-        steps = wanted.steps or -(-EPOCHS * len(rows) // BATCH)
-        record = {
-            "data_digest": key.data_digest,
-            "steps": steps,
-            "learning_rate": wanted.learning_rate or RATE,
-            "batch": BATCH,
-            "base": weights.of_base(named),
-            "lora": json.loads(json.dumps(asdict(lora))),
-        }
-        if _is_there(target, record):
-            progress.say(f"control: {target} is there, {ALIKE}")
-            return target
-        made = _suite(rows, planted, named, lora, record)
-        _tell(made, steps, progress)
-        _make(made, target, record, progress)
-    return target
+
+    adapters: Sequence[Path]
+    base: str | None
+    key_file: Path
+    data: Path | None
+    out: Path
+    wanted: Wanted
+
+    def check(self) -> None:
+        """Raises UsageError without the data or the base, for adapters that differ in LoRA or base, and where
+        another control is in the folder.
+        """
+        with self._ready() as (_, record):
+            _is_there(self.out / FOLDER, record)
+
+    def train(self, progress: Progress) -> Path:
+        """The folder `out`/control with a control for this key: the one that is there if it is of the same
+        data, base, LoRA, steps and rate, else a new one. Raises as `check`.
+        """
+        target = self.out / FOLDER
+        with self._ready() as (made, record):
+            if _is_there(target, record):
+                progress.say(f"control: {target} is there, {ALIKE}")
+                return target
+            _tell(made, record["steps"], progress)
+            _make(made, target, record, progress)
+        return target
+
+    @contextmanager
+    def _ready(self) -> Iterator[tuple[Suite, dict[str, Any]]]:
+        """The suite that trains it, and its record."""
+        key = audit_key.load(self.key_file)
+        audit_key.check(key, self.key_file, None if key.held_out else self.data)
+        if self.data is None:
+            raise UsageError(
+                "--train-control", "--data FILE beside it, to train on", "no --data", "add --data FILE"
+            )
+        lora, named = _lora(self.adapters), _base(self.adapters, self.base)
+        with _planted(key, self.data) as planted:
+            rows = [record for _, record in read_records(str(planted))]
+            record = {
+                "data_digest": key.data_digest,
+                "steps": self.wanted.steps or -(-EPOCHS * len(rows) // BATCH),
+                "learning_rate": self.wanted.learning_rate or RATE,
+                "batch": BATCH,
+                "base": weights.of_base(named),
+                "lora": json.loads(json.dumps(asdict(lora))),
+            }
+            yield _suite(rows, planted, named, lora, record), record
 
 
 def _make(made: Suite, target: Path, record: dict[str, Any], progress: Progress) -> None:
@@ -115,7 +130,7 @@ def _tell(made: Suite, steps: int, progress: Progress) -> None:
             advance(1)
         minutes = round(seconds / 60)
         took = f"{minutes:,} minutes" if minutes > 1 else f"{seconds:.0f} seconds"
-        about += f", about {took}; then model, base and control are asked for every canary, which is told"
+        about += f", about {took} for the training alone; asking it comes on top, and tells its own time"
     progress.say(about)
 
 

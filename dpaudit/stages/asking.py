@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dpaudit.errors import UsageError
+from dpaudit.findings.counted import many
 from dpaudit.findings.verification import NotAsked
 from dpaudit.planting.audit_key import AuditKey, Planted
 from dpaudit.stages.audited import Audited, require
@@ -133,7 +134,7 @@ def _said(
     texts = _written(rows, renderings, model.tokenizer if template is None else template, left_out)
     is_merged = audited.model is not None and audited.endpoint is None
     total = sum(map(len, texts.values())) * (2 if base is not None or is_merged else 1)
-    with progress.task("verify: scoring texts", total=total) as advance:
+    with progress.task(f"verify: scoring texts of {audited.name}, {_parts(texts, total)}", total) as advance:
         first = _scores(Logged(model, log, "model"), texts, left_out, advance)
         if is_merged:  # two whole models need not fit at once
             from dpaudit.models import secret_spans
@@ -145,6 +146,13 @@ def _said(
         of_first = {at: texts[at] for at in first}
         second = _scores(Logged(base, log, "base"), of_first, left_out, advance) if base else {}
     return {kind: _of_rows(kind, first, second, left_out) for kind in rows}
+
+
+def _parts(texts: "Mapping[Place, Sequence[Text]]", total: int) -> str:
+    """Of what the number of texts is made up, for whoever waits for it."""
+    renderings = many(len({rendering for _, rendering in texts}), "rendering")
+    both = total > sum(map(len, texts.values()))
+    return f"all {renderings}, asked of it and of its base" if both else f"all {renderings}"
 
 
 def _of_rows(

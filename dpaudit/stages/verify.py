@@ -5,8 +5,8 @@ It knows nothing of how a model was trained. What it writes holds no secret, no 
 """
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import numpy as np
 from dpaudit import __version__
 from dpaudit.evidence import claims, control, questions
 from dpaudit.evidence.family import ERROR
+from dpaudit.findings.baselines import Blind
 from dpaudit.findings.verification import AnsweredByKey, Conformance, Examined, RuleUsed, Verification
 from dpaudit.page import render, verified
 from dpaudit.planting import audit_key
 from dpaudit.planting.audit_key import AuditKey, Planted
+from dpaudit.planting.reach import can_refute
 from dpaudit.privacy.claim import Claim
 from dpaudit.stages import held_key, verify_control, verify_facts, verify_folder, verify_verdicts
 from dpaudit.stages.asking import Asked, ask
@@ -31,6 +33,8 @@ from dpaudit.stages.verify_verdicts import Claimed, Guessed, guessed, judged
 from dpaudit.storage import custody, exclusive, whole_files
 from dpaudit.system.progress import Progress
 
+NOT_NEEDED = "not needed and not trained: every claim that guesses can refute is refuted without one"
+Making = Callable[[], Path]  # trains a control, and says where it lies
 EXIT_CODES = {"not refuted": 0, "refuted": 1, "no power": 4}
 
 
@@ -95,23 +99,34 @@ def check(request: Request) -> Checked:
     return Checked(request, opened, seen, noted["commitment"], noted["noted_before"])
 
 
-def run(checked: Checked, progress: Progress, control: Path | None = None) -> Verification:
+def run(checked: Checked, progress: Progress, control: Path | Making | None = None) -> Verification:
     """Writes index.html and verification.json and returns what the JSON holds. What models said of secrets is
     kept beside them for the next call.
 
-    Raises UsageError in one line for a control that cannot be one and a model that cannot be asked.
+    A control that is yet to be made is made after the models were asked, and only where an open claim could
+    use it: a refutation needs none. Raises UsageError in one line for a control that cannot be one and a
+    model that cannot be asked.
     """
     request, folder = checked.request, checked.request.out
     ordinary: list[Planted] = []
-    if control is not None:
+    if isinstance(control, Path):
         verify_control.check(control, request.adapters, request.data)
         verify_control.check_key(control, checked.key)
+    if control is not None:
         assert request.data is not None
         ordinary = verify_control.ordinary_rows(request.data)
     with exclusive.making(folder / FILE, folder / PAGE):
-        seen = [_seen(checked, audited, control, ordinary, progress) for audited in request.models]
-        with progress.task("verify: bounds and blind baseline", total=1) as advance:
-            verification = _concluded(checked, seen)
+        seen = [_seen(checked, audited, ordinary, progress) for audited in request.models]
+        with progress.task("verify: blind baseline", total=1) as advance:
+            blind = verify_verdicts.blind_of(checked.key)
+            advance(1)
+        if callable(control) and not _is_wanted(checked, seen, blind):
+            progress.say(f"control: {NOT_NEEDED}")
+        elif control is not None:
+            made = control() if callable(control) else control
+            seen = [_beside(checked, one, made, ordinary, progress) for one in seen]
+        with progress.task("verify: bounds", total=1) as advance:
+            verification = _concluded(checked, seen, blind)
             advance(1)
         shown = render.render_verification(verification)  # before anything is written
         text = json.dumps(verification.to_json(), ensure_ascii=False, indent=1) + "\n"
@@ -120,19 +135,41 @@ def run(checked: Checked, progress: Progress, control: Path | None = None) -> Ve
     return verification
 
 
-def _seen(
-    checked: Checked, audited: Audited, control: Path | None, ordinary: list[Planted], progress: Progress
-) -> Seen:
-    key = checked.key
-    kept = Kept(checked.request.out / FOLDER, checked.commitment, bytes.fromhex(key.hash_key))
-    asked = ask(audited, key, progress, ordinary, kept)
-    found = guessed(key, asked.answers)
-    if control is None:
-        return Seen(audited, asked, found, None)
+def _seen(checked: Checked, audited: Audited, ordinary: list[Planted], progress: Progress) -> Seen:
+    asked = ask(audited, checked.key, progress, ordinary, _kept(checked))
+    return Seen(audited, asked, guessed(checked.key, asked.answers), None)
+
+
+def _beside(checked: Checked, seen: Seen, control: Path, ordinary: list[Planted], progress: Progress) -> Seen:
+    """A model with a control beside it, asked as the model's answers chose."""
+    found, kept = seen.guessed, _kept(checked)
     look = verify_control.looked_at(
-        control, audited, key, found.made_by, found.chosen, ordinary, found.is_pair, progress, kept
+        control,
+        seen.audited,
+        checked.key,
+        found.made_by,
+        found.chosen,
+        ordinary,
+        found.is_pair,
+        progress,
+        kept,
     )
-    return Seen(audited, asked, found, look)
+    return replace(seen, look=look)
+
+
+def _kept(checked: Checked) -> Kept:
+    key = checked.key
+    return Kept(checked.request.out / FOLDER, checked.commitment, bytes.fromhex(key.hash_key))
+
+
+def _is_wanted(checked: Checked, seen: Sequence[Seen], blind: Blind) -> bool:
+    """Whether any claim is not refuted yet and could be by right guesses. A control changes no refutation:
+    the family of a call is counted without one.
+    """
+    return any(
+        answer.verdict != "refuted" and can_refute(checked.key, answer.claim.epsilon, answer.claim.delta)
+        for answer in judged(_claimed(checked.request, seen), control.broken(blind))
+    )
 
 
 def _noted(key: AuditKey, typed: str | None) -> dict[str, str]:
@@ -143,14 +180,8 @@ def _noted(key: AuditKey, typed: str | None) -> dict[str, str]:
     return custody.noted(now, typed)
 
 
-def _concluded(checked: Checked, seen: Sequence[Seen]) -> Verification:
-    blind = verify_verdicts.blind_of(checked.key)
-    of_model = {one.audited: one for one in seen}
-    made = [
-        Claimed(audited.name, claim, of_model[audited].guessed, of_model[audited].look)
-        for audited, claim in checked.request.claims
-    ]
-    answers = judged(made, control.broken(blind))
+def _concluded(checked: Checked, seen: Sequence[Seen], blind: Blind) -> Verification:
+    answers = judged(_claimed(checked.request, seen), control.broken(blind))
     return Verification(
         answers=answers,
         models=tuple(_examined(one, checked.request) for one in seen),
@@ -162,6 +193,14 @@ def _concluded(checked: Checked, seen: Sequence[Seen]) -> Verification:
         noted_before=checked.noted_before,
         version=__version__,
     )
+
+
+def _claimed(request: Request, seen: Sequence[Seen]) -> list[Claimed]:
+    of_model = {one.audited: one for one in seen}
+    return [
+        Claimed(audited.name, claim, of_model[audited].guessed, of_model[audited].look)
+        for audited, claim in request.claims
+    ]
 
 
 def _examined(seen: Seen, request: Request) -> Examined:

@@ -13,6 +13,7 @@ from strangers import (
     CLAIM,
     check,
     found_in,
+    trained,
 )
 from test_plant import planted
 
@@ -120,34 +121,48 @@ def test_a_control_is_trained_on_the_planted_file_and_found_again(
     world: Path, toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a few steps it has learned nothing: power stays away, and the same words train no second one. How
-    long it takes is told before, within a factor of three.
+    long it takes is told before, within a factor of three. The audited adapter is asked first: one that is
+    refuted needs no control.
     """
     told: list[tuple[float, str]] = []
     monkeypatch.setattr(Progress, "say", lambda _, line: told.append((time.perf_counter(), line)))
-    words = ["--adapter", world / "adapter", "--key", world / "key.json", "--data", world / "planted.jsonl"]
-    words += ["--claim", CLAIM, "--out", tmp_path, "--train-control", "--control-steps", 20]
+    words = ["--key", world / "key.json", "--data", world / "planted.jsonl", "--claim", CLAIM]
+    words += ["--train-control", "--control-steps", 20]
+    refuted = check("--adapter", world / "adapter", *words, "--out", tmp_path / "refuted")
+    assert refuted.exit_code == 1 and verify.NOT_NEEDED in refuted.output, refuted.output
+    assert not (tmp_path / "refuted/control").exists() and not any("training" in line for _, line in told)
+    weak = tmp_path / "weak"
+    trained(world / "planted.jsonl", toy_model_dir, weak, "--epochs", "2")
+    words = ["--adapter", weak, *words, "--out", tmp_path]
+    told.clear()
     done = check(*words)
+    assert next(i for i, (_, line) in enumerate(told) if "training a control" in line) > 0
     (began, line), *after = told[
         next(i for i, (_, line) in enumerate(told) if "training a control" in line) :
     ]
     expected = float(re.search(r"20 steps of 8 rows, about (\d+) seconds", line)[1])  # type: ignore[index]
+    assert "for the training alone" in line
     took = next(at for at, line in after if line.startswith("verify")) - began
     assert took / 3 - 1 < expected < 3 * took + 1
     told.clear()
-    assert done.exit_code == 1, done.output  # the audited adapter gives its canaries away all the same
+    assert done.exit_code == 4 and verify.NOT_NEEDED not in done.output, done.output
     found = found_in(tmp_path)["control"]
-    assert found["steps"] == 20 and found["rows"] > 0 and found["gain_audited"] > found["gain"]
+    assert found["steps"] == 20 and found["rows"] > 0 and found["gain"] is not None
     settings = json.loads((tmp_path / "control/adapter_config.json").read_text())
-    own = json.loads((world / "adapter/adapter_config.json").read_text())
+    own = json.loads((weak / "adapter_config.json").read_text())
     assert (settings["r"], settings["lora_alpha"]) == (own["r"], own["lora_alpha"])
     check(*words)
     assert not any("training a control" in line for _, line in told)
     base = shutil.copytree(toy_model_dir, tmp_path / "base")
     (base / "config.json").write_text((base / "config.json").read_text() + "\n")
-    alike = copied(world / "adapter", tmp_path / "b", base_model_name_or_path=str(base))
-    stronger = copied(world / "adapter", tmp_path / "c", lora_alpha=2 * own["lora_alpha"])
+    alike = copied(weak, tmp_path / "b", base_model_name_or_path=str(base))
+    stronger = copied(weak, tmp_path / "c", lora_alpha=2 * own["lora_alpha"])
     (tmp_path / "verification.json").unlink()  # it would refuse another adapter first
-    for asked in ([*words[:-1], 4], [words[0], alike, *words[2:]], [words[0], stronger, *words[2:]]):
+    for asked in (
+        ["--control-rate", 0.5, *words],
+        [words[0], alike, *words[2:]],
+        [words[0], stronger, *words[2:]],
+    ):
         other = check(*asked)
         assert isinstance(other.exception, UsageError) and "got another control" in str(other.exception)
 

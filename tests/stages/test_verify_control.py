@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from strangers import judged
 from test_verify_false_refutation import CANARIES, key_of, spans
 
@@ -15,6 +17,7 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence.guesses import Guesses
 from dpaudit.evidence.questions import Control
 from dpaudit.findings.verification import ControlSeen
+from dpaudit.models import low_rank
 from dpaudit.pipeline import control as training
 from dpaudit.privacy.claim import Claim
 from dpaudit.stages import verify_control
@@ -42,6 +45,47 @@ def test_what_cannot_be_a_control_is_refused_in_one_line(tmp_path: Path) -> None
         with pytest.raises(UsageError, match=told):
             verify_control.check(control, audited, file)
     verify_control.check(folder(tmp_path / "other", b"v"), audited, data)
+
+
+def lora(place: Path, a: torch.Tensor, b: torch.Tensor, **more: torch.Tensor) -> Path:
+    place.mkdir()
+    named = {"base.q.lora_A.weight": a, "base.q.lora_B.weight": b, **more}
+    save_file(
+        {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in named.items()},
+        place / verify_control.WEIGHTS,
+    )
+    return place
+
+
+def test_a_near_copy_of_an_audited_adapter_is_no_control(tmp_path: Path) -> None:
+    """However it is written: scaled, of another rank, rotated inside, in half precision. One that differs by
+    a fifth of its length is a training of its own.
+    """
+    torch.manual_seed(0)
+    a, b, c, d = torch.randn(4, 16), torch.randn(8, 4), torch.randn(4, 16), torch.randn(8, 4)
+    audited, data = [lora(tmp_path / "audited", a, b)], tmp_path / "data.jsonl"
+    turned = torch.linalg.qr(torch.randn(4, 4)).Q
+    copies = {
+        "scaled": (a * 1.00001, b * 3),
+        "turned": (turned @ a, b @ turned.T),
+        "padded": (torch.cat([a, c]), torch.cat([b, torch.zeros(8, 4)], 1)),
+        "half": (a.bfloat16(), b.bfloat16()),
+    }
+    for name, of in copies.items():
+        with pytest.raises(UsageError, match=r"got a near-copy of the audited adapter \(cosine 0\.99|1\.0"):
+            verify_control.check(lora(tmp_path / name, *of), audited, data)
+    length = (b @ a).norm() / (d @ c).norm()
+    own = torch.cat([a, c * length * 0.2]), torch.cat([b, d], 1)
+    verify_control.check(lora(tmp_path / "own", *own), audited, data)
+    assert low_rank.cosine(
+        audited[0] / verify_control.WEIGHTS, tmp_path / "own" / verify_control.WEIGHTS
+    ) == (
+        pytest.approx(
+            float(torch.nn.functional.cosine_similarity((b @ a).ravel(), (own[1] @ own[0]).ravel(), 0))
+        )
+    )
+    elsewhere = lora(tmp_path / "elsewhere", a * 0, b, **{"x.lora_A.weight": a, "x.lora_B.weight": b})
+    verify_control.check(elsewhere, audited, data)
 
 
 def test_a_control_of_other_data_is_refused_where_it_says_so(tmp_path: Path) -> None:
