@@ -94,6 +94,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "delta": ("delta", "delta"),
         "verdict": ("verdict", "text"),
         "epsilon_lower": ("lower bound", "two_down"),
+        "ceiling": ("at most", "two_down"),
         "confidence": ("holds with", "confidence"),
         "reason": ("because", "text"),
     },

@@ -162,9 +162,9 @@ def check(key: AuditKey, path: Path, data: Path | None = None) -> None:
     if data is not None and keyed_file_digest(data, bytes.fromhex(key.hash_key)) != key.data_digest:
         raise UsageError(
             f"--key {path}",
-            f"the key of {data}",
+            f"the key that `dpaudit plant` wrote together with {data}",
             "the key of another file",
-            "give the file and the key of one `dpaudit plant`",
+            "give as --data the planted file of this key, unchanged, or its own key for this file",
         )
 
 

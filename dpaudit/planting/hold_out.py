@@ -24,7 +24,7 @@ from dpaudit.planting.edit import Edit
 from dpaudit.planting.profile import Profile, profile_of
 from dpaudit.planting.reach import told_of_rule
 from dpaudit.planting.source import plain
-from dpaudit.storage.custody import canonical
+from dpaudit.storage.custody import canonical, keyed_file_digest
 
 TITLE = "the answer of a real row"
 TAKEN = "nothing: no row was added"
@@ -76,9 +76,9 @@ def restored(key: AuditKey, key_file: Path, data: Path | None) -> AuditKey:
     if data is None:
         raise UsageError(
             "--data",
-            f"the file before planting, from which the rows of {key_file} are read again",
+            f"the original file, from which the rows of {key_file} are read again",
             "no --data",
-            "--data ORIGINAL",
+            "--data ORIGINAL, the file before `plant --hold-out`, not the one that it wrote",
         )
     wanted = {row for held in key.held_out for row in held.rows}
     there = {row: record for row, record in _rows(data) if row in wanted}
@@ -89,11 +89,14 @@ def restored(key: AuditKey, key_file: Path, data: Path | None) -> AuditKey:
         for held in key.held_out
     )
     if others:
+        is_written = data.is_file() and keyed_file_digest(data, secret) == key.data_digest
         raise UsageError(
             f"--data {data}",
-            "the file before planting, with the rows that the key knows",
-            f"other rows for {others:,} of {len(key.held_out):,} units",
-            "give the file that `plant` read, not the one that it wrote",
+            "the original file, from which `plant --hold-out` made this key",
+            "the file that it wrote, without the units that were held out"
+            if is_written
+            else f"a file with other rows for {others:,} of {len(key.held_out):,} units",
+            "give the original, unchanged" + ("" if is_written else ", or the key of this file"),
         )
     return replace(key, canaries=tuple(_scored(there[held.scored]) for held in key.held_out))
 
@@ -207,7 +210,8 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "commitment": audit_key.commitment(made),
         "renumbered": sorted(key for key, column in profile.columns.items() if column.is_row_number),
         "note": "; ".join(notes),
-        "next": f"train on {out} as always, keep {key} and {source} away from the trainer, then: "
+        "next": f"train on {out} as always, keep {key} and {source} away from the trainer, then, with --data "
+        "the original: "
         f"dpaudit verify --adapter DIR --key {key} --data {source} --claim "
         f"eps=E,delta=D,unit={made.unit},relation=add_or_remove",
     }

@@ -15,6 +15,7 @@ import numpy as np
 from dpaudit import __version__
 from dpaudit.evidence import claims, control, questions
 from dpaudit.evidence.family import ERROR
+from dpaudit.evidence.verdict import rounded_down
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.verification import AnsweredByKey, Conformance, Examined, RuleUsed, Verification
 from dpaudit.page import render, verified
@@ -176,7 +177,7 @@ def _noted(key: AuditKey, typed: str | None) -> dict[str, str]:
     """What the key committed to before the training, beside what somebody noted down of it then."""
     now = audit_key.commitment(key)
     if typed is None:
-        return {"commitment": now, "noted_before": "not compared"}
+        return {"commitment": now, "noted_before": custody.NOT_COMPARED}
     return custody.noted(now, typed)
 
 
@@ -270,6 +271,8 @@ def _of_one(answer: AnsweredByKey, units: str) -> dict[str, Any]:
         "reason": answer.reason,
         "claim": str(answer.claim),
         "guessed_right": f"{bound.correct} of {bound.guesses}, of {bound.canaries} {units}",
+        "proven": f"epsilon of at least {rounded_down(bound.epsilon_lower)}; the most that this audit can prove, "
+        f"with all {bound.guesses} guesses right, is {rounded_down(bound.ceiling)}",
         "notion": f"{bound.notion}, {bound.confidence:.0%} confidence",
     }
 
@@ -281,6 +284,7 @@ def _row(answer: AnsweredByKey) -> dict[str, Any]:
         "delta": answer.claim.delta,
         "verdict": answer.verdict,
         "epsilon_lower": answer.bound.epsilon_lower,
+        "ceiling": answer.bound.ceiling,
         "confidence": answer.bound.confidence,
         "reason": answer.reason,
     }

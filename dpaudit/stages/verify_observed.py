@@ -76,7 +76,7 @@ def check(request: Request) -> Checked:
         raise UsageError("--claim", "each claim once", "one twice", "leave one out")
     noted = custody.ANOTHER if _is_another(key, request.commitment) else "the same"
     _check_folder(request, key.commitment)
-    return Checked(request, key, seen, "not compared" if request.commitment is None else noted)
+    return Checked(request, key, seen, custody.NOT_COMPARED if request.commitment is None else noted)
 
 
 def run(checked: Checked, progress: Progress) -> ObservedVerification:

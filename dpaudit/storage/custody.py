@@ -22,6 +22,7 @@ KEY_BYTES = 32
 SEAL_KEY = "custody/seal.key"
 SEAL_LOST = "custody/seal.lost"  # made by hand where the key is lost for good: then nothing is sealed
 RELEASE = "custody/release.json"  # says that coins were drawn: new coins would be a second release
+NOT_COMPARED = "not compared: --commitment HEX compares it with what you noted down before the training"
 ANOTHER = (
     "another: plan, recipes or coins are not those that were committed to, so nothing found with them counts"
 )

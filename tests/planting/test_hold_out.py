@@ -169,7 +169,8 @@ def test_another_file_is_refused(change: str, tmp_path: Path) -> None:
     elif change == "shorter":
         source.write_text("\n".join(source.read_text().splitlines()[:50]) + "\n")
     other = out if change == "planted" else source
-    with pytest.raises(UsageError, match="other rows for") as caught:
+    told = "the file that it wrote" if change == "planted" else "other rows for"
+    with pytest.raises(UsageError, match=told) as caught:
         hold_out.restored(key, tmp_path / "key.json", other)
     assert change != "edited" or "other rows for 1 of 100 units" in str(caught.value)
 
