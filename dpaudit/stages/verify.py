@@ -271,8 +271,8 @@ def _of_one(answer: AnsweredByKey, units: str) -> dict[str, Any]:
         "reason": answer.reason,
         "claim": str(answer.claim),
         "guessed_right": f"{bound.correct} of {bound.guesses}, of {bound.canaries} {units}",
-        "proven": f"epsilon of at least {rounded_down(bound.epsilon_lower)}; the most that this audit can prove, "
-        f"with all {bound.guesses} guesses right, is {rounded_down(bound.ceiling)}",
+        "proven": f"epsilon of at least {rounded_down(bound.epsilon_lower)}; the most that this audit can "
+        f"prove, with all {bound.guesses} guesses right, is {rounded_down(bound.ceiling)}",
         "notion": f"{bound.notion}, {bound.confidence:.0%} confidence",
     }
 

@@ -184,7 +184,7 @@ def test_ids_and_layout_are_no_part_of_what_is_compared(tmp_path: Path) -> None:
 
 def test_without_the_file_before_planting_nothing_is_asked(tmp_path: Path) -> None:
     _, _, key = held(tmp_path, [dialogue(i) for i in range(ROWS)])
-    with pytest.raises(UsageError, match="--data: expected the file before planting"):
+    with pytest.raises(UsageError, match="--data: expected the original file"):
         hold_out.restored(key, tmp_path / "key.json", None)
 
 

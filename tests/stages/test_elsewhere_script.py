@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 
 from regenerate_docs import ROOT
-from strangers import CLAIM, _typed, check
+from strangers import CLAIM, _typed
 
+from dpaudit.evidence import claims
 from dpaudit.planting import plant
+from dpaudit.stages import verify
+from dpaudit.stages.audited import Audited
 
 
 def test_the_script_trains_an_adapter_that_can_be_verified(toy_model_dir: Path, tmp_path: Path) -> None:
@@ -25,9 +28,6 @@ def test_the_script_trains_an_adapter_that_can_be_verified(toy_model_dir: Path, 
     training.start()
     training.join()
     assert training.exitcode == 0
-    done = check(
-        "--adapter", tmp_path / "adapter", "--key", key, "--claim", CLAIM, "--out", tmp_path / "page"
-    )
-    assert done.exit_code in (1, 4), done.output
-    assert "verdict: " in done.output and "the most that this audit can prove" in done.output
-    assert "noted before: not compared: --commitment HEX compares it" in done.output
+    audited = Audited(tmp_path / "adapter")
+    verify.check(verify.Request(((audited, claims.parse(CLAIM)),), key, tmp_path / "page"))
+    assert (tmp_path / "adapter/adapter_model.safetensors").is_file()

@@ -130,6 +130,9 @@ def test_a_control_is_trained_on_the_planted_file_and_found_again(
     words += ["--train-control", "--control-steps", 20]
     refuted = check("--adapter", world / "adapter", *words, "--out", tmp_path / "refuted")
     assert refuted.exit_code == 1 and verify.NOT_NEEDED in refuted.output, refuted.output
+    shown = " ".join(refuted.output.split())
+    assert "the most that this audit can prove, with all 50 guesses right, is 2.78" in shown
+    assert "noted before: not compared: --commitment HEX compares it with what you noted" in shown
     assert not (tmp_path / "refuted/control").exists() and not any("training" in line for _, line in told)
     weak = tmp_path / "weak"
     trained(world / "planted.jsonl", toy_model_dir, weak, "--epochs", "2")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from strangers import CLAIM, attempt, check
 
@@ -79,12 +80,14 @@ def test_another_control_or_adapter_asks_for_what_is_new_alone(
 def test_a_control_that_found_nothing_says_so_and_how_to_get_power(
     called: Path, world: Path, toy_adapter_dir: Path
 ) -> None:
-    """Two adapters that saw no canary and are all but alike."""
+    """Two adapters that saw no canary and are alike, but no copies."""
     control = Path(shutil.copytree(toy_adapter_dir, called / "control"))
     weights = load_file(control / "adapter_model.safetensors")
-    save_file(
-        {name: 1.001 * tensor for name, tensor in weights.items()}, control / "adapter_model.safetensors"
-    )
+    torch.manual_seed(0)
+    moved = {
+        name: tensor + 0.2 * tensor.std() * torch.randn(tensor.shape) for name, tensor in weights.items()
+    }
+    save_file(moved, control / "adapter_model.safetensors")
     more = ["--data", world / "planted.jsonl", "--control", control, "--adapter", toy_adapter_dir]
     done = check(*words(called, world)[2:], "--claim", TWO, *more, "--out", called / "other")
     assert done.exit_code == 4
