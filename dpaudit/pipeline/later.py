@@ -13,7 +13,7 @@ from dpaudit.data import rows
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
 from dpaudit.judging import rubric
-from dpaudit.stages import judge, judge_replies
+from dpaudit.stages import judge_replies
 from dpaudit.stages.judge_replies import AS_USUAL, Way
 from dpaudit.storage.exclusive import writing
 from dpaudit.storage.rundir import RunDir
@@ -87,6 +87,8 @@ def judging(
     """
     if not changed:
         return plan
+    from dpaudit.stages import judge
+
     _only("judging", changed)
     typed = plan.with_settings(changed, f"{run_dir.name} as typed").suite
     if typed.judging is not None:

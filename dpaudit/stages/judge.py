@@ -22,7 +22,7 @@ from dpaudit.stages.integrity.trained import weights_of
 from dpaudit.stages.judge_answers import Limit, limit_of
 from dpaudit.stages.judge_prompts import ANSWERS as ANSWERS
 from dpaudit.stages.judge_prompts import Chosen, Criteria, Prompts, heldout
-from dpaudit.stages.judge_replies import AS_USUAL, Asker, Files, Way, files_of, kept_of, require_there, window
+from dpaudit.stages.judge_replies import AS_USUAL, Asker, Files, Way, files_of, kept_of, window
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import write_sealed_lines
@@ -76,8 +76,6 @@ def run(
     made_from = [*_inputs(names), *asked_of.inputs]
     if _is_done(run_dir, asker, made_from):
         return
-    if judge is None and not way.is_offline:
-        require_there(rules)
     with run_dir.read_now(made_from):
         passport = _passport(run_dir, plan, asker, progress)
         pairs = pairs_asked(plan, arms)[0]
@@ -85,6 +83,7 @@ def run(
         asked = comparisons_of(rules, controls_of(run_dir, plan, rules))
         known = Answered()
         if passport.fit:
+            asker.require_there()
             written = judge_answers.answers(run_dir, plan, names, asked_of, limit, progress, way.is_offline)
             known = judge_answers.known_of(run_dir, plan, asked_of, written, passport.accuracy)
             compared_with = [(pair.arm, pair.against) for pair in pairs]

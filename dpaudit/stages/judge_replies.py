@@ -131,6 +131,11 @@ class Asker:
         dates = [date for one in asked for date in self._dates[one]]
         return replace(found, oldest=min(dates, default=None), newest=max(dates, default=None))
 
+    def require_there(self) -> None:
+        """Raises UsageError as the function of this name, where a judge of the rubric may be asked."""
+        if self._judge is None and not self.way.is_offline:
+            require_there(self.rules)
+
     def leaves_open(self, unscored: int) -> bool:
         """Whether it is worth asking again for comparisons without a verdict."""
         return self.way.again and self.rules.kind == "endpoint" and unscored > 0
