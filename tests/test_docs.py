@@ -12,7 +12,9 @@ from regenerate_docs import ROOT, commands, commands_page, content_page, help_of
 from test_layers import ROOMS
 
 from dpaudit import content
+from dpaudit.data import clinic
 from dpaudit.data.canary import FAMILIES
+from dpaudit.suite import loading
 from dpaudit.training.losses import LOSSES
 
 NAMES = ("README.md", "README.zh.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md")
@@ -154,3 +156,11 @@ def test_the_version_has_a_change_log() -> None:
 @pytest.mark.parametrize("name", [*NAMES, "reports/zh.toml", "Makefile", "mkdocs.yml", "pyproject.toml"])
 def test_no_merge_is_left_half_done(name: str) -> None:
     assert not re.search(r"^(?:<{7}|>{7}) ", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_prompts_of_the_example_for_people_are_held_out_in_the_demo() -> None:
+    text = (ROOT / "docs/judges.md").read_text(encoding="utf-8")
+    named = re.findall(r"^(p\d+/\d+),sft-eps8,base,", text, re.MULTILINE)
+    data = loading.load("demo").data
+    known = {record.id for record in clinic.heldout_records(0, data.patients, data.heldout)}
+    assert len(named) == 2 and known.issuperset(named)

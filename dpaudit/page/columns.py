@@ -235,9 +235,9 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "agreement": ("equal verdicts", "percent_one"),
         "agreement_lower": ("from", "percent_down"),
         "agreement_upper": ("to", "percent_up"),
-        "verdicts": ("people's verdicts", "count"),
-        "prompts": ("on prompts", "count"),
-        "unscored": ("without the judge's verdict", "count"),
+        "verdicts": ("verdicts", "count"),
+        "prompts": ("prompts", "count"),
+        "unscored": ("not scored", "count"),
     },
     "scorecard": {
         "name": ("figure", "text"),
