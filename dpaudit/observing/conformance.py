@@ -21,6 +21,11 @@ from dpaudit.training.state import Step
 SLACK = 0.01  # relative
 NOT_ENDED = "the record was not closed by watch.save: it ends before the training does"
 TUNING = "discarded trainings leave no trace in the training that was kept"
+UNSEEN = "no step passed a clip, where rows and noise are seen"
+COUPLED = (
+    "whether the loss of one row depends on others (a mean over the tokens of a batch, packing) is decided "
+    "before the clip"
+)
 
 Look = Callable[[Record, Mechanism], str | None]  # raises GuardError; returns why nothing is observable
 
@@ -41,9 +46,13 @@ def draws_missing(seen: Record) -> str | None:
 
 def _checked(seen: Record, claimed: Mechanism, claim: Claim) -> Iterator[Check]:
     for name, look in LOOKS.items():
-        yield _outcome(name, lambda look=look: look(seen, claimed))  # type: ignore[misc]
+        if name in OF_CLIPPED and not seen.planted:
+            yield Check(name, "not observable", UNSEEN)
+        else:
+            yield _outcome(name, lambda look=look: look(seen, claimed))  # type: ignore[misc]
     yield _outcome("epsilon of the mechanism", lambda: _spent(claimed, claim))
     yield _outcome("epsilon that the trainer accounted", lambda: _accounted(seen, claim))
+    yield Check("rows apart from each other", "not observable", COUPLED)
     yield Check("tuning", "not observable", TUNING)
 
 
@@ -170,6 +179,16 @@ LOOKS: dict[str, Look] = {
     "one public divisor": _divisor,
     "weights moved": _moved,
     "steps that the trainer accounted": _counted,
+}
+
+
+OF_CLIPPED = {
+    "sampling rate",
+    "rows a step",
+    "draws of a row",
+    "noise fresh in every step",
+    "one row's part of a sum",
+    "one public divisor",
 }
 
 
