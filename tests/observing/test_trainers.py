@@ -58,7 +58,14 @@ def private(kind: type) -> type:
 
 
 def settings(kind: type, folder: Path, **more: Any) -> Any:
-    given = {"max_grad_norm": 0.0, "use_cpu": True, "report_to": [], "disable_tqdm": True, "bf16": False}
+    given = {
+        "max_grad_norm": 0.0,
+        "use_cpu": True,
+        "report_to": [],
+        "disable_tqdm": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+    }
     given |= {"save_strategy": "no", "logging_strategy": "no", "num_train_epochs": 1}
     return kind(str(folder / "out"), per_device_train_batch_size=BATCH, **(given | more))
 
@@ -145,8 +152,10 @@ def test_worker_processes_are_refused(toy_model_dir: Path, tmp_path: Path) -> No
 
 
 def test_a_trainer_that_forgets_opacus_is_told(toy_model_dir: Path, tmp_path: Path) -> None:
-    """The Trainer's own optimizer, attached by the callback of the pages."""
+    """The Trainer's own optimizer, attached by our callback."""
     import transformers
+
+    from dpaudit.observing.trainers import WatchCallback
 
     trainer = hugging_face(toy_model_dir, tmp_path)
     data, watch = dpaudit.observe(
@@ -157,7 +166,7 @@ def test_a_trainer_that_forgets_opacus_is_told(toy_model_dir: Path, tmp_path: Pa
         trainer.args,
         train_dataset=data,
         data_collator=transformers.default_data_collator,
-        callbacks=[watch.callback()],
+        callbacks=[WatchCallback(watch)],
     )
     with torch.random.fork_rng(devices=[]):
         trainer.train()
