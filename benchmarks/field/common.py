@@ -123,7 +123,9 @@ def outside(work: Work) -> dict[str, Any]:
     """What `verify --adapter` says of the finished adapter, by the planted canaries."""
     words = ["--adapter", str(work.adapter), "--key", str(work.folder / "audit-key.json")]
     words += ["--data", str(work.folder / "planted.jsonl"), "--claim", CLAIM]
-    answer = json.loads(command("verify", *words, "--out", str(work.folder / "outside"), "--json"))["answers"][0]
+    answer = json.loads(command("verify", *words, "--out", str(work.folder / "outside"), "--json"))[
+        "answers"
+    ][0]
     return {"verdict": answer["verdict"], "reason": answer["reason"]}
 
 

@@ -31,7 +31,9 @@ def trained(work: Work) -> dict[str, Any]:
             return super().training_step(*given, **named)
 
     lines = work.pairs.read_text(encoding="utf-8").splitlines()[:ROWS]
-    pairs = [{k: json.loads(line)[k][:CHARACTERS] for k in ("prompt", "chosen", "rejected")} for line in lines]
+    pairs = [
+        {k: json.loads(line)[k][:CHARACTERS] for k in ("prompt", "chosen", "rejected")} for line in lines
+    ]
     torch.manual_seed(0)
     base = resolve("builtin:tiny")
     trainer = Private(

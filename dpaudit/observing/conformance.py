@@ -113,15 +113,26 @@ def _fresh(seen: Record, claimed: Mechanism) -> str | None:
 
 
 def _one_row(seen: Record, claimed: Mechanism) -> str | None:
-    """What one row of the data adds; a row of several sequences may be clipped as several."""
+    """What one row of the data adds; a row of several sequences may be clipped as several. More noise than
+    was claimed hides more of it.
+    """
     if not seen.one_row.size:
         return "no canary was drawn"
-    most = float(seen.one_row.max())
-    if most > 1 + 1e-3:
+    most, allowed = float(seen.one_row.max()), max(1.0, _noise_least(seen) / claimed.noise_multiplier)
+    if most > allowed + 1e-3:
         stacked = seen.about.sequences
         several = f": it is clipped as {stacked} rows" if stacked > 1 else ""
-        raise GuardError(f"one row's part of a sum: expected at most one clip, seen {most:.3g}{several}")
+        expected = "one clip" if allowed == 1 else f"{allowed:.3g} clips"
+        raise GuardError(f"one row's part of a sum: expected at most {expected}, seen {most:.3g}{several}")
     return None
+
+
+def _noise_least(seen: Record) -> float:
+    """As it was set, and as it was measured on the weight with the least; 0 where some weight has none."""
+    if not seen.noise_values.all():
+        return 0.0
+    measured = float(np.sqrt((seen.noise_squares / seen.noise_values).min()))
+    return min(float(seen.noise_multiplier.min()), measured * (1 + 2 * SLACK))
 
 
 def _clipped(seen: Record, claimed: Mechanism) -> None:

@@ -113,9 +113,9 @@ def trained(trainer: Any, folder: Path, **private_as: Any) -> Record:
     return record.load(folder / "seen.npz")
 
 
-def failed(seen: Record) -> set[str]:
+def failed(seen: Record, sigma: float = SIGMA) -> set[str]:
     steps = -(-(seen.about.rows + seen.about.included) // BATCH)
-    claimed = Mechanism(SIGMA, 1 / steps, steps, 1.0)
+    claimed = Mechanism(sigma, 1 / steps, steps, 1.0)
     found = conformance.checks(seen, claimed, Claim(8, 1e-5, "record", "add_or_remove"))
     return {check.name for check in found if check.outcome == "fail"}
 
@@ -139,6 +139,7 @@ def test_pairs_that_trl_stacks_are_clipped_as_two_rows(toy_model_dir: Path, tmp_
     seen = trained(of_trl("DPO", toy_model_dir, tmp_path), tmp_path)
     assert failed(seen) == {"one row's part of a sum"}
     assert seen.about.sequences == 2 and seen.one_row.max() == pytest.approx(2.0, abs=1e-3)
+    assert "one row's part of a sum" not in failed(seen, SIGMA / 2)  # noise for two clips
 
 
 def test_worker_processes_are_refused(toy_model_dir: Path, tmp_path: Path) -> None:
