@@ -1,7 +1,7 @@
-"""What the trainers of the field share: planted rows, the embedded model with LoRA, and both looks at a claim.
+"""What the trainers of the field share: planted rows, the embedded model with LoRA, both looks at a claim.
 
-Each script beside this one trains as its manual says, three lines of `dpaudit.observe` aside, on the rows of one
-file with canaries of `dpaudit plant` among them, and claims epsilon 8. `make field` runs them all.
+Each script beside this one trains as its manual says, three lines of `dpaudit.observe` aside, on the rows of
+one file with canaries of `dpaudit plant` among them, and claims epsilon 8. `make field` runs them all.
 """
 
 import argparse

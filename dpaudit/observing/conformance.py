@@ -118,7 +118,7 @@ def _one_row(seen: Record, claimed: Mechanism) -> str | None:
     """
     if not seen.one_row.size:
         return "no canary was drawn"
-    most, allowed = float(seen.one_row.max()), max(1.0, _noise_least(seen) / claimed.noise_multiplier)
+    most, allowed = float(seen.one_row.max()), max(1.0, _noise_seen(seen) / claimed.noise_multiplier)
     if most > allowed + 1e-3:
         stacked = seen.about.sequences
         several = f": it is clipped as {stacked} rows" if stacked > 1 else ""
@@ -127,12 +127,11 @@ def _one_row(seen: Record, claimed: Mechanism) -> str | None:
     return None
 
 
-def _noise_least(seen: Record) -> float:
-    """As it was set, and as it was measured on the weight with the least; 0 where some weight has none."""
-    if not seen.noise_values.all():
-        return 0.0
-    measured = float(np.sqrt((seen.noise_squares / seen.noise_values).min()))
-    return min(float(seen.noise_multiplier.min()), measured * (1 + 2 * SLACK))
+def _noise_seen(seen: Record) -> float:
+    """As it was set, and as it was measured over all weights; 0 where none was."""
+    values = int(seen.noise_values.sum())
+    measured = float(np.sqrt(seen.noise_squares.sum() / values)) if values else 0.0
+    return min(float(seen.noise_multiplier.min()), measured * (1 + SLACK))
 
 
 def _clipped(seen: Record, claimed: Mechanism) -> None:

@@ -131,6 +131,7 @@ class Watch:
         self._drawn = self._canaries = 0
         self._draws = np.zeros(len(self.rows), dtype=np.int64)  # of every row, in all processes
         self._clipped = False
+        self._sums: dict[int, Tensor] = {}  # of several processes: what this one's clip left of every weight
         self._optimizer, self._their_clip = theirs, theirs.clip_and_accumulate
         theirs.clip_and_accumulate = self._clip
         self._step_hook = theirs.original_optimizer.register_step_pre_hook(self._released)
@@ -177,6 +178,10 @@ class Watch:
         self._inputs = None
         self._clipped = True
         self._their_clip()
+        if (
+            self._ranks.count > 1
+        ):  # Opacus reduces in place, and what a process adds no noise to is the sum itself
+            self._sums = {id(w): w.summed_grad.clone() for w in self._weights}
 
     def _put(self, gradients: list[Tensor]) -> None:
         batch = np.array(self.rows.trained(len(gradients[0])), dtype=np.int64)
@@ -264,7 +269,7 @@ class Watch:
 
     def _noise_of(self, weight: Any, scale: float, clip: float) -> Tensor | None:
         """What was added to their clipped sum, over the clip; None where it does not show."""
-        total = getattr(weight, "summed_grad", None)
+        total = self._sums.get(id(weight), getattr(weight, "summed_grad", None))
         if weight.grad is None or total is None:
             return None
         total = self._ranks.total(total)

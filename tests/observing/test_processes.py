@@ -96,6 +96,8 @@ def test_a_correct_training_passes_every_check(tmp_path: Path) -> None:
     started(tmp_path)
     seen, key = record.load(tmp_path / "seen.npz"), keys.load(tmp_path / "key.json")
     assert failed(tmp_path) == set() and seen.about.processes == PROCESSES
+    noise = np.sqrt(seen.noise_squares.sum() / seen.noise_values.sum())
+    assert noise == pytest.approx(SIGMA, rel=0.01)  # the standard error is .3 %
     units = ROWS + key.included.sum()
     assert seen.drawn.mean() == pytest.approx(units / 18, rel=0.1)  # of both processes
     assert (seen.row_draws * np.arange(len(seen.row_draws))).sum() == seen.drawn.sum()

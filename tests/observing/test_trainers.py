@@ -1,4 +1,4 @@
-"""A Trainer of Hugging Face and two of TRL, made private with Opacus as people do it, under `dpaudit.observe`."""
+"""A Trainer of Hugging Face and two of TRL, private with Opacus as people do it, under `dpaudit.observe`."""
 
 import warnings
 from collections.abc import Callable
