@@ -1,6 +1,7 @@
-"""Our own engine, on the same rows."""
+"""Our own engine, on rows of the same file."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import common
@@ -28,12 +29,23 @@ judging: null
 """
 
 
+def shortened(work: Work) -> Path:
+    """The rows with the end of every question alone, so that answers fit into the length of the others."""
+    out = work.folder / "rows.jsonl"
+    with out.open("w", encoding="utf-8") as file:
+        for line in work.data.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            row["conversations"][0]["value"] = row["conversations"][0]["value"][-40:]
+            print(json.dumps(row), file=file)
+    return out
+
+
 def trained(work: Work) -> dict[str, Any]:
     suite = work.folder / "field.yaml"
     suite.write_text(
         SUITE.format(
             base=resolve("builtin:tiny"),
-            data=work.data,
+            data=shortened(work).absolute(),
             delta=common.DELTA,
             clip=common.CLIP,
             batch=common.BATCH,
@@ -43,8 +55,24 @@ def trained(work: Work) -> dict[str, Any]:
     )
     runs = work.folder / "runs"
     common.command("run", str(suite), "--runs", str(runs))
-    (claim,) = json.loads(common.command("verify", "--run", "field", "--runs", str(runs), "--json"))["claims"]
-    return {"inside": claim, "outside": None}
+    shown = json.loads(common.command("verify", "--run", "field", "--runs", str(runs), "--json"))
+    (claim,) = shown["declared"]
+    if claim["ceiling"] > claim["claim"]:
+        raise SystemExit("ours: the claim is in reach from outside: look at its question there")
+    outside = {"verdict": "no power", "reason": f"all guesses right would have proven {claim['ceiling']:.2f}"}
+    return {"inside": seen_inside(runs / shown["run"], claim), "outside": outside}
+
+
+def seen_inside(run: Path, claim: dict[str, Any]) -> dict[str, Any]:
+    """The verdict of the run rests on the look from inside: from outside no claim of 8 is in reach."""
+    look = json.loads((run / "audit" / "inside" / f"{claim['arm']}.json").read_text(encoding="utf-8"))
+    return {
+        "verdict": claim["verdict"],
+        "reason": claim["reason"],
+        "failed": [check["name"] for check in look["conformance"] if check["outcome"] == "fail"],
+        "p_value": look["mechanism_test"]["p_value"],
+        "power_halved": look["power_halved"],
+    }
 
 
 def main() -> None:

@@ -68,10 +68,10 @@ def trained(work: Work) -> dict[str, Any]:
         max_grad_norm=common.CLIP,
         wrap_model=False,
     )
+    claimed = common.mechanism(trainer.optimizer.noise_multiplier, len(trainer.loader))
     watch.attach(trainer.optimizer)
     trainer.train()
     watch.save()
-    claimed = common.mechanism(trainer.optimizer.noise_multiplier, len(trainer.loader))
     return {"inside": common.inside(work, claimed), "outside": None}
 
 
