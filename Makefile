@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check types tests test-slow test-vllm test-machines format docs site builtin-model bench-account bench-train bench-score clean
+.PHONY: demo test check types tests test-slow test-vllm test-machines format docs site builtin-model bench-account bench-train bench-score field clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -79,6 +79,21 @@ bench-score: $(STAMP)
 	$(BIN)/python benchmarks/score.py --out benchmarks/results/score.json
 	$(BIN)/python benchmarks/score_recipes.py --out benchmarks/results/score_recipes.json
 	$(BIN)/python benchmarks/attackers.py --out benchmarks/results/attackers.json
+
+# other people's trainers, each in an environment of its own: some 3 minutes and 2 GB to install each, and two to
+# run. What cannot be installed is told, and the others go on
+FIELD := opacus_lora opacus_physical opacus_ddp origin trl_dpo ours dp_transformers fastdp
+FIELD_DATA ?= ../shared/data
+field:
+	@for name in $(FIELD); do \
+	  env=build/field/$$name-env; test -x $$env/bin/python || $(PYTHON) -m venv $$env; \
+	  $$env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/field/$$name.txt -e . \
+	    || { echo "$$name: cannot be installed" >&2; continue; }; \
+	  test -f benchmarks/field/$$name.py || { echo "$$name: installs; no script yet" >&2; continue; }; \
+	  rm -rf build/field/$$name; \
+	  $$env/bin/python benchmarks/field/$$name.py --work build/field/$$name --out benchmarks/results/field.json \
+	    --data $(FIELD_DATA)/dialogue_meqsum_en_dev.jsonl --pairs $(FIELD_DATA)/preference_medquad_constructed_en_dev.jsonl; \
+	done
 
 bench-account: $(STAMP)
 	$(BIN)/python benchmarks/account.py --out benchmarks/results/account.json

@@ -115,6 +115,18 @@ def test_the_page_says_how_many_operations_were_counted() -> None:
             assert row["dp"][kind] <= 1.25 * row["same"][kind]
 
 
+def test_the_page_has_the_table_of_the_field() -> None:
+    text = (BENCHMARKS.parent / "docs" / "measurements.md").read_text(encoding="utf-8")
+    found = json.loads((BENCHMARKS / "results" / "field.json").read_text(encoding="utf-8"))
+    rows = [line for line in text.partition("## The field")[2].splitlines() if line.startswith("| ")]
+    for name, entry in found.items():
+        (row,) = [line for line in rows if line.startswith(f"| {name} |")]
+        for word in (entry["inside"], entry["outside"]):
+            assert word is None or f"| {word['verdict']}" in row
+        for check in entry["inside"]["failed"]:
+            assert f"*{check}*" in row
+
+
 def down(value: float, places: int) -> str:
     """The value rounded down, as pages write what was shown at least."""
     return f"{math.floor(value * 10**places) / 10**places:.{places}f}"
@@ -201,8 +213,10 @@ def test_the_kept_figures_are_within_three_standard_errors() -> None:
     assert all(abs(row["standard_errors_apart"]) <= 3 for row in described)
 
 
-@pytest.mark.parametrize("script", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", sorted([*BENCHMARKS.glob("*.py"), *BENCHMARKS.glob("field/*.py")]), ids=lambda path: path.stem
+)
 def test_every_benchmark_finds_what_it_imports(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing else runs them, so a renamed function would break them unseen."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))  # as for a script that is run
-    assert callable(script_of(script.stem).main)
+    monkeypatch.syspath_prepend(str(script.parent))  # as for a script that is run
+    assert callable(script_of(str(script.relative_to(BENCHMARKS).with_suffix(""))).main)

@@ -39,7 +39,6 @@ ROOMS = {
     "evidence": "errors stats data privacy suite findings signals",
     "models": "errors system storage data privacy suite findings signals planting judging",
     "training": "errors storage data privacy suite models",
-    "callback": "storage",
     "observing": "errors schema storage privacy findings training",
     "stages.integrity": "errors storage privacy suite signals models",
     "stages.prepare": "errors system storage stats data privacy suite signals judging evidence models "
@@ -179,11 +178,7 @@ def test_no_import_cycle() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        n
-        for n in MODULES
-        if n and n.split(".")[0] not in ("models", "training", "callback", "observing", "builtin")
-    ],
+    [n for n in MODULES if n and n.split(".")[0] not in ("models", "training", "observing", "builtin")],
 )
 def test_nothing_heavy_at_module_level(name: str) -> None:
     tree = module_level(parsed(MODULES[name]))

@@ -172,7 +172,7 @@ class Outside:
     conformance: Annotated[
         Path | None,
         typer.Option(
-            "--conformance", metavar="FILE", help="The record of dpaudit.callback, to show on the page."
+            "--conformance", metavar="FILE", help="The record of ConformanceCallback, to show on the page."
         ),
     ] = None
     observed: Annotated[

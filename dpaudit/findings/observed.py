@@ -24,6 +24,8 @@ class Watched:
     rate_seen: Proportion  # rows drawn a step, over all rows
     divisor: Size  # expected batch of the optimizer in its last step; 1 of a sum
     clipping: str
+    processes: Count
+    unclipped: Count  # steps past the clip: where they are all, no canary was planted
     sequences: Count  # rows of gradients for one row of the data
     accounted_steps: Count | None  # None where no accountant was found
     optimizer: str
@@ -37,7 +39,7 @@ class Watched:
 class ObservedVerification(Finding):
     """All that verification.json of an observed training holds: no coin, no axis and no row."""
 
-    FORMAT: ClassVar = "observed/1"
+    FORMAT: ClassVar = "observed/2"
     answers: tuple[Answered, ...]  # in the order in which claims were typed
     inside: tuple[Inside, ...]  # one a claim, in the same order
     watched: Watched

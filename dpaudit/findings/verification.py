@@ -167,7 +167,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Conformance:
-    """What `dpaudit.callback` recorded."""
+    """What `ConformanceCallback` recorded."""
 
     checks: tuple[Recorded, ...]
 

@@ -21,6 +21,11 @@ from dpaudit.training.state import Step
 SLACK = 0.01  # relative
 NOT_ENDED = "the record was not closed by watch.save: it ends before the training does"
 TUNING = "discarded trainings leave no trace in the training that was kept"
+UNSEEN = "no step passed a clip, where rows and noise are seen"
+COUPLED = (
+    "whether the loss of one row depends on others (a mean over the tokens of a batch, packing) is decided "
+    "before the clip"
+)
 
 Look = Callable[[Record, Mechanism], str | None]  # raises GuardError; returns why nothing is observable
 
@@ -41,9 +46,13 @@ def draws_missing(seen: Record) -> str | None:
 
 def _checked(seen: Record, claimed: Mechanism, claim: Claim) -> Iterator[Check]:
     for name, look in LOOKS.items():
-        yield _outcome(name, lambda look=look: look(seen, claimed))  # type: ignore[misc]
+        if name in OF_CLIPPED and not seen.planted:
+            yield Check(name, "not observable", UNSEEN)
+        else:
+            yield _outcome(name, lambda look=look: look(seen, claimed))  # type: ignore[misc]
     yield _outcome("epsilon of the mechanism", lambda: _spent(claimed, claim))
     yield _outcome("epsilon that the trainer accounted", lambda: _accounted(seen, claim))
+    yield Check("rows apart from each other", "not observable", COUPLED)
     yield Check("tuning", "not observable", TUNING)
 
 
@@ -104,15 +113,25 @@ def _fresh(seen: Record, claimed: Mechanism) -> str | None:
 
 
 def _one_row(seen: Record, claimed: Mechanism) -> str | None:
-    """What one row of the data adds; a row of several sequences may be clipped as several."""
+    """What one row of the data adds; a row of several sequences may be clipped as several. More noise than
+    was claimed hides more of it.
+    """
     if not seen.one_row.size:
         return "no canary was drawn"
-    most = float(seen.one_row.max())
-    if most > 1 + 1e-3:
+    most, allowed = float(seen.one_row.max()), max(1.0, _noise_seen(seen) / claimed.noise_multiplier)
+    if most > allowed + 1e-3:
         stacked = seen.about.sequences
         several = f": it is clipped as {stacked} rows" if stacked > 1 else ""
-        raise GuardError(f"one row's part of a sum: expected at most one clip, seen {most:.3g}{several}")
+        expected = "one clip" if allowed == 1 else f"{allowed:.3g} clips"
+        raise GuardError(f"one row's part of a sum: expected at most {expected}, seen {most:.3g}{several}")
     return None
+
+
+def _noise_seen(seen: Record) -> float:
+    """As it was set, and as it was measured over all weights; 0 where none was."""
+    values = int(seen.noise_values.sum())
+    measured = float(np.sqrt(seen.noise_squares.sum() / values)) if values else 0.0
+    return min(float(seen.noise_multiplier.min()), measured * (1 + SLACK))
 
 
 def _clipped(seen: Record, claimed: Mechanism) -> None:
@@ -170,6 +189,16 @@ LOOKS: dict[str, Look] = {
     "one public divisor": _divisor,
     "weights moved": _moved,
     "steps that the trainer accounted": _counted,
+}
+
+
+OF_CLIPPED = {
+    "sampling rate",
+    "rows a step",
+    "draws of a row",
+    "noise fresh in every step",
+    "one row's part of a sum",
+    "one public divisor",
 }
 
 

@@ -16,7 +16,7 @@ from dpaudit.errors import UsageError, unread
 from dpaudit.schema import Count, Size
 from dpaudit.storage import whole_files
 
-FORMAT = "seen/1"
+FORMAT = "seen/2"
 EXPECTED = "the record that watch.save wrote"
 
 
@@ -40,14 +40,15 @@ class About:
     weights: tuple[str, ...]  # trainable ones that the optimizer has
     still: tuple[str, ...]  # trainable weights that had not moved when this was written
     ended: bool  # False of a record that `save` did not close
-    clipping: str  # flat or per layer
+    clipping: str  # flat or per layer; none of an optimizer that is not private
+    processes: Count
     sequences: Count  # rows of gradients that one row of the data had
     unclipped: Count  # steps that the optimizer made without its own clip
     matched: Count  # batches in which all canaries looked alike, as copies do
     accountant: str | None  # its kind; None where none was found
     accounted: tuple[Accounted, ...]
     optimizer: str
-    program: str  # version of Opacus
+    program: str  # version of Opacus, or of PyTorch where that is not used
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,11 @@ class Record:
     @property
     def steps(self) -> int:
         return len(self.observed)
+
+    @property
+    def planted(self) -> bool:
+        """Whether any step passed a clip, where canaries stand."""
+        return self.about.unclipped < self.steps
 
 
 _ARRAYS = [field.name for field in fields(Record) if field.name != "about"]

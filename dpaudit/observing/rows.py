@@ -35,7 +35,7 @@ class ObservedRows(Dataset[Any]):
         self.data, self.canaries = data, canaries
         self.rows = rows_of(data)
         self._row = row
-        self.draws: NDArray[np.int64] = np.zeros(len(self), dtype=np.int64)
+        self.draws: NDArray[np.int64] = np.zeros(len(self), dtype=np.int64)  # since `taken`
         self.sequences = 0  # rows of gradients for one row of the data; 0 before the first batch
         self._fetched: deque[list[int]] = deque()
 
@@ -62,6 +62,15 @@ class ObservedRows(Dataset[Any]):
         """Forgets the oldest batch where it has so many rows: they were asked in evaluation mode."""
         if self._fetched and len(self._fetched[0]) == count:
             self._fetched.popleft()
+
+    def taken(self) -> NDArray[np.int64]:
+        """How often every row was drawn since the last call, (rows,)."""
+        now, self.draws = self.draws, np.zeros_like(self.draws)
+        return now
+
+    def forget(self) -> None:
+        """Forgets all batches: nobody sees whose gradients a step has."""
+        self._fetched.clear()
 
     def trained(self, gradients: int) -> list[int]:
         """The rows of the batch whose gradients came now, in its order.

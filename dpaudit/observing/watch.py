@@ -25,12 +25,15 @@ from torch import Tensor, nn
 from dpaudit.errors import UsageError
 from dpaudit.observing import keys, optimizers, record
 from dpaudit.observing.axes import Axes, spread
+from dpaudit.observing.bare import Bare
 from dpaudit.observing.noise import NoiseMeter
+from dpaudit.observing.ranks import Ranks
 from dpaudit.observing.record import About, Record
 from dpaudit.observing.rows import ObservedRows, RowsByNumber, rows_of
 
 LOG = logging.getLogger("dpaudit")
 SAVE_SECONDS = 60.0
+BYPASSED = "clipped no row's gradient and added no noise: what it releases is not private"
 ONE_ROW_MOST = 8  # batches in which the part of one row is measured
 
 
@@ -57,18 +60,23 @@ def observe(
         raise UsageError(
             "dpaudit.observe", "a model that nobody watches yet", "one that is watched", "observe once"
         )
-    drawn = keys.draw(rows_of(data), axes, insecure_seed)
-    file = Path(seen)
-    if file.exists():
-        raise UsageError(
-            f"dpaudit.observe: seen {seen}",
-            "a file that is not there yet",
-            "a file",
-            "name another, or delete it",
-        )
-    keys.write(drawn, Path(key))
-    rows = ObservedRows(data, sum(drawn.coins), row)
-    watch = Watch(rows, model, drawn, file)
+    count, file, ranks = rows_of(data), Path(seen), Ranks()
+
+    def drawn() -> keys.ObservedKey:
+        if file.exists():
+            raise UsageError(
+                f"dpaudit.observe: seen {seen}",
+                "a file that is not there yet",
+                "a file",
+                "name another, or delete it",
+            )
+        made = keys.draw(count, axes, insecure_seed)
+        keys.write(made, Path(key))
+        return made
+
+    made = ranks.of_first(drawn)
+    rows = ObservedRows(data, sum(made.coins), row)
+    watch = Watch(rows, model, made, file, ranks)
     LOG.info("%s", watch.told)
     return rows, watch
 
@@ -76,8 +84,10 @@ def observe(
 class Watch:
     """What stands beside one training. It draws from no generator of the trainer's."""
 
-    def __init__(self, rows: ObservedRows, model: nn.Module, key: keys.ObservedKey, file: Path) -> None:
-        self.rows, self.model, self.file = rows, model, file
+    def __init__(
+        self, rows: ObservedRows, model: nn.Module, key: keys.ObservedKey, file: Path, ranks: Ranks
+    ) -> None:
+        self.rows, self.model, self.file, self._ranks = rows, model, file, ranks
         self.commitment = key.commitment
         self._key, self._members = key, np.flatnonzero(key.included)
         self._hook = model.register_forward_pre_hook(self._asked, with_kwargs=True)
@@ -95,12 +105,12 @@ class Watch:
         )
 
     def attach(self, optimizer: Any, accountant: Any = None) -> None:
-        """Watches the steps of a private optimizer from now on; `accountant` is the trainer's own, which is
-        found where Opacus hung it on the optimizer.
+        """Watches the steps of an optimizer from now on; `accountant` is the trainer's own, which is found
+        where Opacus hung it on the optimizer. One of PyTorch clips no row: that is told at its first step.
 
-        Raises UsageError for an optimizer that is not private or cannot be watched.
+        Raises UsageError for what is no optimizer, and for one that cannot be watched.
         """
-        theirs = optimizers.private(optimizer)
+        theirs = optimizers.private(optimizer, self._ranks)
         self._weights: list[Any] = list(theirs.params)  # parameters with more than torch gives them
         names = {id(p): name for name, p in self.model.named_parameters()}
         if not self._weights or not {id(p) for p in self._weights} <= names.keys():
@@ -119,7 +129,9 @@ class Watch:
         self._steps: list[tuple[Any, ...]] = []
         self._one_row: list[float] = []
         self._drawn = self._canaries = 0
+        self._draws = np.zeros(len(self.rows), dtype=np.int64)  # of every row, in all processes
         self._clipped = False
+        self._sums: dict[int, Tensor] = {}  # of several processes: what this one's clip left of every weight
         self._optimizer, self._their_clip = theirs, theirs.clip_and_accumulate
         theirs.clip_and_accumulate = self._clip
         self._step_hook = theirs.original_optimizer.register_step_pre_hook(self._released)
@@ -138,7 +150,11 @@ class Watch:
         self._hook.remove()
         self._step_hook.remove()
         vars(self._optimizer).pop("clip_and_accumulate", None)
+        if isinstance(self._optimizer, Bare):
+            self._optimizer.release()
         place = self.file if file is None else Path(file)
+        if not self._ranks.first:
+            return place
         record.write(self._record(ended=True), place)
         if place != self.file:
             self.file.unlink(missing_ok=True)
@@ -162,6 +178,10 @@ class Watch:
         self._inputs = None
         self._clipped = True
         self._their_clip()
+        if (
+            self._ranks.count > 1
+        ):  # Opacus reduces in place, and what a process adds no noise to is the sum itself
+            self._sums = {id(w): w.summed_grad.clone() for w in self._weights}
 
     def _put(self, gradients: list[Tensor]) -> None:
         batch = np.array(self.rows.trained(len(gradients[0])), dtype=np.int64)
@@ -216,26 +236,43 @@ class Watch:
     def _released(self, *_: Any) -> None:
         """Keeps what reaches the inner optimizer, before it moves a weight."""
         theirs = self._optimizer
+        if isinstance(theirs, Bare):
+            theirs.check()
+            self.rows.forget()
+        drawn, canaries, clipped = self._counted()
         clip = float(theirs.max_grad_norm)
-        scale = optimizers.divisor(theirs) if self._clipped else 1.0
-        observed = self._axes.along([w.grad for w in self._weights]) * (scale / clip)
-        fresh, compared = self._noise.add([self._noise_of(w, scale, clip) for w in self._weights])
+        scale = optimizers.divisor(theirs, self._ranks) if clipped else 1.0
+        observed, fresh, compared = np.zeros(self._axes.count), 0.0, 0
+        if clipped:
+            observed = self._axes.along([w.grad for w in self._weights]) * (scale / clip)
+            fresh, compared = self._noise.add([self._noise_of(w, scale, clip) for w in self._weights])
+        elif not self._unclipped:
+            LOG.warning("dpaudit.observe: step %d %s", len(self._steps) + 1, BYPASSED)
         sigma = float(theirs.noise_multiplier)
         self._steps.append(
-            (observed.astype(np.float32), self._drawn, self._canaries, sigma, clip, scale, fresh, compared)
+            (observed.astype(np.float32), drawn, canaries, sigma, clip, scale, fresh, compared)
         )
-        self._unclipped += not self._clipped
-        self._drawn = self._canaries = 0
-        self._clipped = False
-        if time.monotonic() - self._saved >= SAVE_SECONDS:
+        self._unclipped += not clipped
+        if self._ranks.first and time.monotonic() - self._saved >= SAVE_SECONDS:
             record.write(self._record(ended=False), self.file)
             self._saved = time.monotonic()
 
+    def _counted(self) -> tuple[int, int, bool]:
+        """The rows and canaries of this step in all processes, and whether all of them clipped."""
+        mine = np.array([self._drawn, self._canaries, self._clipped, *self.rows.taken()], dtype=np.int64)
+        device = self._weights[0].device
+        counts = self._ranks.total(torch.as_tensor(mine, device=device)).cpu().numpy()
+        self._draws += counts[3:]
+        self._drawn = self._canaries = 0
+        self._clipped = False
+        return int(counts[0]), int(counts[1]), bool(counts[2] == self._ranks.count)
+
     def _noise_of(self, weight: Any, scale: float, clip: float) -> Tensor | None:
         """What was added to their clipped sum, over the clip; None where it does not show."""
-        total = getattr(weight, "summed_grad", None)
+        total = self._sums.get(id(weight), getattr(weight, "summed_grad", None))
         if weight.grad is None or total is None:
             return None
+        total = self._ranks.total(total)
         noise: Tensor = (weight.grad * scale - total.view_as(weight)) / clip
         return noise
 
@@ -247,8 +284,6 @@ class Watch:
         still = [
             n for n, start in self._start.items() if torch.equal(now[n].detach().to(start.device), start)
         ]
-        import opacus
-
         about = About(
             commitment=self.commitment,
             rows=self.rows.rows,
@@ -257,14 +292,15 @@ class Watch:
             weights=self._names,
             still=tuple(still),
             ended=ended,
-            clipping="flat" if self._clips is None else "per layer",
+            clipping=optimizers.clipping(self._optimizer),
+            processes=self._ranks.count,
             sequences=self.rows.sequences,
             unclipped=self._unclipped,
             matched=self._matched,
             accountant=None if self._accountant is None else type(self._accountant).__name__,
             accounted=optimizers.accounted(self._accountant),
             optimizer=type(self._optimizer.original_optimizer).__name__,
-            program=f"Opacus {opacus.__version__}",
+            program=optimizers.program(self._optimizer),
         )
         return Record(
             about,
@@ -276,7 +312,7 @@ class Watch:
             scale,
             fresh,
             compared.astype(np.int64),
-            np.bincount(self.rows.draws),
+            np.bincount(self._draws),
             self._noise.squares,
             self._noise.values,
             np.array(self._one_row),

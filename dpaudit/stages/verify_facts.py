@@ -45,7 +45,7 @@ def of_key(key: AuditKey, data: Path | None) -> KeyFacts:
 
 
 def recorded(file: Path | None) -> Conformance | None:
-    """What `dpaudit.callback` recorded. Raises UsageError for another file."""
+    """What `ConformanceCallback` recorded. Raises UsageError for another file."""
     if file is None:
         return None
     try:
@@ -55,9 +55,9 @@ def recorded(file: Path | None) -> Conformance | None:
             for check in written["checks"]
         ]
     except OSError as error:
-        raise unread(f"--conformance {file}", "the JSON that dpaudit.callback wrote", error) from None
+        raise unread(f"--conformance {file}", "the JSON that ConformanceCallback wrote", error) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(
-            f"--conformance {file}", "the JSON that dpaudit.callback wrote", "another file"
+            f"--conformance {file}", "the JSON that ConformanceCallback wrote", "another file"
         ) from None
     return Conformance(tuple(checks))

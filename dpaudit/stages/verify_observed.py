@@ -5,6 +5,7 @@ The trainer's own program kept the record, so slips are found, and no liar.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from dpaudit import __version__
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims, family, questions, whitebox
 from dpaudit.evidence.verdict import rounded_down
-from dpaudit.findings.inside import Inside
+from dpaudit.findings.inside import Caught, Check, Inside, MechanismTest, OneRun
 from dpaudit.findings.observed import ObservedVerification, Watched
 from dpaudit.observing import keys, record
 from dpaudit.observing.keys import ObservedKey
@@ -29,6 +30,7 @@ from dpaudit.system.progress import Progress
 
 ARM = "the observed training"
 PRESUMES = "that the trainer's own program kept the record as it was: slips are found, no liar"
+NO_TEST = "not tested: no step passed a clip, so that no canary could be planted"
 MORE = "observe with more axes (axes=N), or train for more steps"
 
 
@@ -113,7 +115,7 @@ def concluded(checked: Checked) -> ObservedVerification:
             ARM,
             found.claim,
             None,
-            (questions.Training.of(found),),
+            (questions.Training.of(found),) if seen.planted else (),
             failed=tuple(check.detail for check in found.failed),
         )
         for found in inside
@@ -137,6 +139,8 @@ def _inside(checked: Checked, claim: Claim) -> Inside:
     from dpaudit.observing import conformance
 
     seen, mechanism = checked.seen, checked.request.mechanism
+    if not seen.planted:
+        return _unplanted(claim, mechanism, conformance.checks(seen, mechanism, claim))
     claimed = replace(mechanism, steps=min(mechanism.steps, seen.steps))
     included, confidence, draws = checked.key.included, 1 - family.first_level(1), family.draws(1)
     count = included.size
@@ -156,6 +160,24 @@ def _inside(checked: Checked, claim: Claim) -> Inside:
     )
 
 
+def _unplanted(claim: Claim, mechanism: Mechanism, conformance: tuple[Check, ...]) -> Inside:
+    """The findings where no step passed a clip: no canary could be planted, and no test was made."""
+    return Inside(
+        arm=ARM,
+        claim=claim,
+        noise_multiplier=mechanism.noise_multiplier,
+        canaries=0,
+        confidence=1 - family.first_level(1),
+        draws=0,
+        mechanism_test=MechanismTest(NO_TEST, 0.0, math.inf, 1.0, 0.5),
+        power_halved=0.0,
+        power_third=0.0,
+        caught=Caught(0.0, math.inf, 0.0),
+        one_run=OneRun(NO_TEST, 0.0, 0.0, 0, 0.0),
+        conformance=conformance,
+    )
+
+
 def _watched(seen: Record, claimed: Mechanism) -> Watched:
     about, values = seen.about, seen.noise_values
     least = min((s / n for s, n in zip(seen.noise_squares, values, strict=True) if n), default=0.0)
@@ -171,6 +193,8 @@ def _watched(seen: Record, claimed: Mechanism) -> Watched:
         rate_seen=min(1.0, float(seen.drawn.sum()) / (seen.steps * (about.rows + about.included))),
         divisor=float(seen.divisor[-1]),
         clipping=about.clipping,
+        processes=about.processes,
+        unclipped=about.unclipped,
         sequences=about.sequences,
         accounted_steps=None if about.accountant is None else sum(part.steps for part in about.accounted),
         optimizer=about.optimizer,
@@ -243,6 +267,12 @@ def _row(found: ObservedVerification, number: int) -> dict[str, Any]:
         "verdict": answer.verdict,
         "reason": answer.reason,
         "claim": str(answer.claim),
+        **({"mechanism_test": NO_TEST} if not inside.canaries else _tested(inside)),
+    }
+
+
+def _tested(inside: Inside) -> dict[str, Any]:
+    return {
         "p_value": inside.mechanism_test.p_value,
         "noise_upper": inside.mechanism_test.noise_upper,
         "one_run_bound": rounded_down(inside.one_run.epsilon_lower),

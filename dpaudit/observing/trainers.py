@@ -1,7 +1,5 @@
-"""A Hugging Face `TrainerCallback` that records what somebody else's Trainer did, for `dpaudit verify
---conformance`.
-
-It runs inside the trainer's own program: it finds mistakes, but not a trainer who lies.
+"""What stands in a Hugging Face or TRL Trainer as a callback: the watch of `dpaudit.observe`, and a record of
+counts alone for `dpaudit verify --conformance`.
 """
 
 import json
@@ -11,7 +9,21 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from dpaudit.observing.watch import Watch
 from dpaudit.storage import whole_files
+
+
+class WatchCallback(TrainerCallback):  # type: ignore[misc]
+    """Attaches a watch to the optimizer of a Trainer before its first step, and saves at its end."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        self.watch.attach(optimizer)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.watch.save()
 
 
 class ConformanceCallback(TrainerCallback):  # type: ignore[misc]

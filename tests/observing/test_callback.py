@@ -18,7 +18,7 @@ def trained_under_the_callback(
     import torch
     import transformers
 
-    from dpaudit.callback import ConformanceCallback
+    from dpaudit.observing.trainers import ConformanceCallback
 
     base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
     model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules="all-linear"))
