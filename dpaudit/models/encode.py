@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.data.corpus import Record, Turn
-from dpaudit.models.dialogue import Range, render, write
+from dpaudit.models.dialogue import render, write
+from dpaudit.models.marking import Range
 from dpaudit.models.templates import Refused
 
 __all__ = [

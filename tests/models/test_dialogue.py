@@ -8,8 +8,9 @@ import pytest
 from chat_templates import ENDS, FAMILIES, STRIPS, TRIMS
 
 from dpaudit.data.corpus import Record, Turn
-from dpaudit.models.dialogue import FOLDED, REASONING, TRIMMED, render, write
+from dpaudit.models.dialogue import FOLDED, render, write
 from dpaudit.models.encode import encode, encode_record
+from dpaudit.models.marking import REASONING, TRIMMED
 from dpaudit.models.templates import Refused
 
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
