@@ -61,8 +61,7 @@ def encode(
     cannot work.
     """
     written = write(turns, tokenizer)
-    coded = tokenizer(written.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    offsets = np.array(coded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    ids, offsets = _tokens(written.text, tokenizer)
     answers = written.answers[-1:] if last_only else written.answers
     learned = _overlapping(offsets, answers)
     if (learned & _overlapping(offsets, written.others)).any():
@@ -77,7 +76,7 @@ def encode(
     kept_end = int(offsets[:max_length][-1, 1]) if len(offsets) else 0
     kept = sum(len(written.text[start : min(end, kept_end)].encode()) for start, end in answers)
     return Encoded(
-        tuple(coded["input_ids"][:max_length]),
+        tuple(ids[:max_length]),
         tuple(learned[:max_length].tolist()),
         tuple(_overlapping(offsets[:max_length], secret_span).tolist()),
         len(offsets) > max_length,
@@ -94,18 +93,17 @@ def encode_text(text: str, tokenizer: Any, max_length: int, *, secret: str | Non
     `truncated`.
     """
     written = f"{text}{tokenizer.eos_token or ''}"
-    coded = tokenizer(written, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    spans: list[tuple[int, int]] = coded["offset_mapping"][:max_length]
-    offsets = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    ids, whole = _tokens(written, tokenizer)
+    offsets = whole[:max_length]
     start = text.rfind(secret) if secret else -1
     secret_span = [(start, start + len(secret))] if secret and start >= 0 else []
     return Encoded(
-        tuple(coded["input_ids"][:max_length]),
-        tuple(place > 0 for place in range(len(spans))),
+        tuple(ids[:max_length]),
+        tuple(place > 0 for place in range(len(offsets))),
         tuple(_overlapping(offsets, secret_span).tolist()),
-        len(coded["input_ids"]) > max_length,
-        len(text[: spans[-1][1]].encode()) if spans else 0,
-        len(coded["input_ids"]) - len(spans),
+        len(ids) > max_length,
+        len(text[: int(offsets[-1, 1])].encode()) if len(offsets) else 0,
+        len(ids) - len(offsets),
     )
 
 
@@ -170,6 +168,19 @@ def prompt_ids(turns: tuple[Turn, ...], tokenizer: Any) -> list[int]:
     return list(
         tokenizer(render(turns, tokenizer, prompt=True), add_special_tokens=False, verbose=False)["input_ids"]
     )
+
+
+def _tokens(text: str, tokenizer: Any) -> tuple[list[int], NDArray[np.int64]]:
+    """The tokens of a text and their offsets, characters of shape (tokens, 2)."""
+    coded = tokenizer(
+        text,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return coded["input_ids"], np.array(coded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
 
 
 def _overlapping(offsets: NDArray[np.int64], ranges: Sequence[Range]) -> NDArray[np.bool_]:

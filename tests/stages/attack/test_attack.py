@@ -336,7 +336,7 @@ def test_a_prefix_goes_as_far_as_each_text_has_room(
 
     def prefixed(context: int, some: list[Any]) -> list[float]:
         monkeypatch.setattr(references, "context", lambda _: context)
-        own = membership.means(some, membership.token_scores(model, some, lambda n=1: None))
+        own = membership.means(membership.token_scores(model, some, lambda n=1: None))
         arm = plan.suite.grid.arms[0]
         copies = membership.Copies(some, model.tokenizer, plan.suite.model.max_length)
         asked = membership.Asked(run_dir, plan, model, arm, some, copies, heldout, own, lambda n=1: None)
@@ -345,9 +345,9 @@ def test_a_prefix_goes_as_far_as_each_text_has_room(
     full = len(longest.encoded.input_ids)
     alone, together = prefixed(full, short), prefixed(full, [*short, longest])
     assert together[:-1] == pytest.approx(alone, abs=1e-5)
-    plain = membership.means([longest], membership.token_scores(model, [longest], lambda n=1: None))
+    plain = membership.means(membership.token_scores(model, [longest], lambda n=1: None))
     assert together[-1] == pytest.approx(plain[0], abs=1e-5)
-    bare = membership.means(short, membership.token_scores(model, short, lambda n=1: None))
+    bare = membership.means(membership.token_scores(model, short, lambda n=1: None))
     assert min(abs(a - b) for a, b in zip(alone, bare, strict=True)) > 1e-4
 
 
