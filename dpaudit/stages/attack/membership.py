@@ -96,7 +96,12 @@ class Asked:
                 self.known[key] = EVIDENCE[name](self, signal)
         return self.known[key]
 
-    def means(scores: Sequence["TokenScores"]) -> list[float]:
+    def means(self, items: Sequence[Item], prefix: Sequence[int] = ()) -> list[float]:
+        """The mean log-probability of the counted tokens of each item, by the adapter that is switched on."""
+        return means(token_scores(self.model, items, self.advance, prefix))
+
+
+def means(scores: Sequence["TokenScores"]) -> list[float]:
     """The mean log-probability of the counted tokens of each item."""
     return [float(scored.logprob.sum(dtype=np.float64)) / scored.logprob.size for scored in scores]
 
