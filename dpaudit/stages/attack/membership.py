@@ -19,7 +19,7 @@ from dpaudit.stages.attack.items import (
     Items,
     ItemSource,
     changed,
-    encoded_source,
+    encoded_sources,
     exchange,
     items_of,
 )
@@ -54,7 +54,7 @@ class Copies:
         """The items in lower case for None; else of each item, one after the other, its neighbours."""
         if signal not in self.known:
             changes = self._lowercase() if signal is None else self._exchanges(signal)
-            self.known[signal] = [changed(i, change, self.tokenizer, self.length) for i, change in changes]
+            self.known[signal] = changed(changes, self.tokenizer, self.length)
         return self.known[signal]
 
     def _lowercase(self) -> Iterator[tuple[Item, Change]]:
@@ -191,13 +191,14 @@ def _shadows(asked: Asked, signal: Any) -> list[Fields]:
 def _population(asked: Asked) -> list[Item]:
     """Held-out records as items, without those that model.max_length cuts to nothing."""
     method, length = asked.arm.method, asked.plan.suite.model.max_length
-    items = []
-    for record in asked.heldout[:POPULATION_MOST]:
-        source = ItemSource(as_text(record) if method == "cpt" else record, method == "dpo")
-        encoded, counted = encoded_source(source, asked.model.tokenizer, length)
-        if counted.any():
-            items.append(Item(record.id, "heldout", encoded, counted, "", source))
-    return items
+    records = asked.heldout[:POPULATION_MOST]
+    sources = [ItemSource(as_text(r) if method == "cpt" else r, method == "dpo") for r in records]
+    coded = zip(records, sources, encoded_sources(sources, asked.model.tokenizer, length), strict=True)
+    return [
+        Item(record.id, "heldout", encoded, counted, "", source)
+        for record, source, (encoded, counted) in coded
+        if counted.any()
+    ]
 
 
 EVIDENCE: dict[str, Callable[[Asked, Any], list[Fields]]] = {
