@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check types tests test-slow test-vllm test-machines format docs builtin-model bench-account bench-train bench-score clean
+.PHONY: demo test check types tests test-slow test-vllm test-machines format docs site builtin-model bench-account bench-train bench-score clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -31,6 +31,7 @@ tests: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
+	@$(PIP) -e '.[dev,docs]'
 	@mkdir -p build
 	set -o pipefail; $(BIN)/python -m pytest -m slow -rA --durations=0 --numprocesses 2 --dist loadfile | tee build/slow.txt
 	$(BIN)/python tests/slow_summary.py build/slow.txt > build/SLOW.md && mv build/SLOW.md tests/SLOW.md
@@ -58,6 +59,12 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python tests/regenerate_docs.py
+
+# build/site/index.html opens without a server; a link that leads nowhere fails
+site: $(STAMP)
+	@$(PIP) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 builtin-model: $(STAMP)
 	$(BIN)/python -m dpaudit.training.pretrain

@@ -1,7 +1,8 @@
 """dpaudit: verifies the differential-privacy claim of a fine-tuned language model.
 
 `plan`, `train`, `audit`, `evaluate`, `judge`, `load_run` and `verify` do what the commands of these names do,
-and return findings as frozen dataclasses; `bounds` calculates. Each is loaded when it is first used.
+and return findings as frozen dataclasses; `observe` stands in somebody else's private training, and
+`verify_observed` judges what it saw; `bounds` calculates. Each is loaded when it is first used.
 """
 
 import importlib
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dpaudit import bounds
-    from dpaudit.api import Run, audit, evaluate, judge, load_run, plan, train, verify
+    from dpaudit.api import Run, audit, evaluate, judge, load_run, plan, train, verify, verify_observed
     from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
+    from dpaudit.findings.observed import ObservedVerification
     from dpaudit.findings.report import Report
     from dpaudit.findings.verification import Verification
+    from dpaudit.observing.watch import Watch, observe
     from dpaudit.privacy.claim import Claim
     from dpaudit.suite.plan import Plan
 
@@ -22,27 +25,33 @@ __all__ = [
     "Claim",
     "GuardError",
     "Mistakes",
+    "ObservedVerification",
     "PartialError",
     "Plan",
     "Report",
     "Run",
     "UsageError",
     "Verification",
+    "Watch",
     "audit",
     "bounds",
     "evaluate",
     "judge",
     "load_run",
+    "observe",
     "plan",
     "train",
     "verify",
+    "verify_observed",
 ]
 
 if not TYPE_CHECKING:  # else a type checker takes every name for one of ours
     _HOMES = {
         "dpaudit.errors": ("GuardError", "Mistakes", "PartialError", "UsageError"),
+        "dpaudit.findings.observed": ("ObservedVerification",),
         "dpaudit.findings.report": ("Report",),
         "dpaudit.findings.verification": ("Verification",),
+        "dpaudit.observing.watch": ("Watch", "observe"),
         "dpaudit.privacy.claim": ("Claim",),
         "dpaudit.suite.plan": ("Plan",),
     }

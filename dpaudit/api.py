@@ -19,6 +19,7 @@ from dpaudit import terminal
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims as typed_claims
 from dpaudit.findings.declared import ClaimOfRun
+from dpaudit.findings.observed import ObservedVerification
 from dpaudit.findings.report import Report
 from dpaudit.findings.verification import Verification
 from dpaudit.pipeline import control as controls
@@ -288,15 +289,53 @@ def verify(
         return stage.run(checked, shown, made)
 
 
+def verify_observed(
+    *,
+    observed: PathLike,
+    key: PathLike,
+    claims: Sequence[Claim | str],
+    mechanism: str,
+    out: PathLike = "verification",
+    commitment: str | None = None,
+    progress: bool = False,
+) -> ObservedVerification:
+    """The verdict on each claim about a training that `observe` watched; `out` gets the page and
+    verification.json.
+
+    `observed` is the record and `key` the key of one training; `mechanism` is what is claimed to have run, as
+    typed: "sigma=0.92,rate=64/2148,steps=990". The trainer's own program kept the record, so slips are found,
+    and no liar. Raises UsageError for files that do not belong together and where `out` holds another result.
+    """
+    from dpaudit.evidence import mechanisms
+    from dpaudit.stages import verify_observed as stage
+    from dpaudit.storage import custody
+
+    made = tuple(c if isinstance(c, Claim) else typed_claims.parse(c) for c in _listed(claims))
+    request = stage.Request(
+        Path(observed), Path(key), made, mechanisms.parse(mechanism), Path(out), commitment
+    )
+    with _at_work(progress) as shown:
+        checked = stage.check(request)
+        if checked.noted_before == custody.ANOTHER:
+            raise UsageError(str(key), "the key whose commitment was noted down", "another key")
+        return stage.run(checked, shown)
+
+
+def _listed(said: Sequence[Claim | str]) -> Sequence[Claim | str]:
+    """Raises UsageError without a claim in a list."""
+    if isinstance(said, str | Claim) or not said:
+        got = "one claim that stands alone" if said else "no claim"
+        raise UsageError("claims", "a list with a claim", got, f"for example {typed_claims.EXAMPLE}")
+    return said
+
+
 def _paired(
     adapter: PathLike | Sequence[PathLike], named: Audited, said: Sequence[Claim | str]
 ) -> tuple[tuple[Audited, Claim], ...]:
     """Every claim with the model that it is about. Raises UsageError without a claim."""
-    if isinstance(said, str | Claim) or not said:
-        got = "one claim that stands alone" if said else "no claim"
-        raise UsageError("claims", "a list with a claim", got, f"for example {typed_claims.EXAMPLE}")
+    listed = _listed(said)
     adapters = [adapter] if isinstance(adapter, str | Path) else adapter
-    made = [claim if isinstance(claim, Claim) else typed_claims.parse(claim) for claim in said]
+    made = [claim if isinstance(claim, Claim) else typed_claims.parse(claim) for claim in listed]
     return typed_claims.paired(each([Path(one) for one in adapters], named), made)
 
 

@@ -21,6 +21,7 @@ from dpaudit.commands import (
     lab,
     mistakes,
     outside,
+    plan,
     reporting,
     runs,
     scorecard,
@@ -38,6 +39,7 @@ QUIET = "--quiet"
 COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "demo": lab.demo,
     "init": init.init,
+    "plan": plan.plan,
     "run": lab.run,
     "train": lab.train,
     "attack": attack.app,

@@ -11,14 +11,16 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
-from dpaudit.errors import KINDS, BadValue, UsageError, kind_of
+from dpaudit.errors import KINDS, BadValue, Gathering, UsageError, kind_of
 
 T = TypeVar("T")
+
+LISTED_MOST = 10  # mistakes of one list that are told
 
 
 class Range(NamedTuple):
@@ -36,29 +38,53 @@ Count = Annotated[int, Range(0, math.inf)]
 def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     """An instance of the dataclass `cls` made from the mapping `data`, nested dataclasses included.
 
-    `file` and `key` name the place in messages. Raises UsageError on an unknown or missing key, a value
-    of another type, or a BadValue from the dataclass's own `__post_init__`.
+    `file` and `key` name the place in messages. Raises UsageError, or Mistakes for several at once, on an
+    unknown or missing key, a value of another type, or a BadValue from a dataclass's own `__post_init__`.
     """
     where = f"{file}: {key}" if key else file
     if not isinstance(data, dict):
         raise UsageError(where, "a mapping of keys", _kind(data))
-    hints = _hints(cast(Any, cls))
-    known = {f.name: f for f in fields(cast(Any, cls))}
+    hints, faults = _hints(cast(Any, cls)), Gathering()
+    known = _known(cast(Any, cls))
     for name in data:
         if name not in known:
             place, expected = f"{file}: {_join(key, name)}", f"one of {', '.join(known)}"
-            raise UsageError(place, expected, "an unknown key", _meant(str(name), key, cls))
+            faults.add(UsageError(place, expected, "an unknown key", _meant(str(name), key, cls)))
+    meant = {near for name in data if name not in known for near in _nearest(str(name), known)}
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in data:
-            values[name] = convert(hints[name], data[name], file=file, key=_join(key, name))
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise UsageError(f"{file}: {_join(key, name)}", "a value", "no value", "add the key")
-    try:
-        return cls(**values)
-    except BadValue as error:
-        place = f"{file}: {_join(key, error.key)}"
-        raise UsageError(place, error.expected, error.got, error.remedy) from error
+            try:
+                values[name] = convert(hints[name], data[name], file=file, key=_join(key, name))
+            except UsageError as error:
+                faults.add(error)
+        elif not _has_default(field) and name not in meant:
+            faults.add(UsageError(f"{file}: {_join(key, name)}", "a value", "no value", "add the key"))
+    faults.end()
+    return _made(cls, values, known, file, key)
+
+
+def _made(cls: type[T], values: dict[str, Any], known: dict[str, Any], file: str, key: str) -> T:
+    """The instance. Where the dataclass refuses a value that has a default, it is made with that one, to see
+    what else it refuses.
+    """
+    faults = Gathering()
+    while True:
+        try:
+            made = cls(**values)
+        except BadValue as error:
+            place = f"{file}: {_join(key, error.key)}"
+            faults.add(UsageError(place, error.expected, error.got, error.remedy))
+            if error.key not in values or not _has_default(known[error.key]):
+                faults.end()
+            del values[error.key]
+            continue
+        faults.end()
+        return made
+
+
+def _has_default(field: Any) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
 
 
 def field_of(cls: type[Any], key: str, data: dict[str, Any], *, file: str) -> Any:
@@ -70,9 +96,14 @@ def field_of(cls: type[Any], key: str, data: dict[str, Any], *, file: str) -> An
     return convert(_hints(cast(Any, cls))[key], data[key], file=file, key=key)
 
 
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The known name that a mistyped one is nearest to, if any is near."""
+    return difflib.get_close_matches(name, list(known), n=1)
+
+
 def _meant(name: str, key: str, cls: Any) -> str:
     """What an unknown key may have been meant for: a key beside it, or one further in."""
-    if near := difflib.get_close_matches(name, [f.name for f in fields(cls)], n=1):
+    if near := _nearest(name, [f.name for f in fields(cls)]):
         return f"did you mean {near[0]}?"
     inner = dict(_further_in(key, cls))
     last = difflib.get_close_matches(name, set(inner.values()), n=1)
@@ -151,6 +182,11 @@ def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
+@cache
+def _known(cls: Any) -> dict[str, Field[Any]]:
+    return {field.name: field for field in fields(cls)}
+
+
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
     """`value` as the annotated type `hint`; raises UsageError where it is of another kind."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -189,7 +225,16 @@ def _convert_list(hint: Any, value: object, *, file: str, key: str) -> list[Any]
         raise UsageError(f"{file}: {key}", "a list", _kind(value))
     if hint is float and all(type(inner) is float for inner in value):  # curves are long
         return list(value)
-    return [convert(hint, inner, file=file, key=f"{key}[{at}]") for at, inner in enumerate(value)]
+    faults, found = Gathering(), []
+    for at, inner in enumerate(value):
+        try:
+            found.append(convert(hint, inner, file=file, key=f"{key}[{at}]"))
+        except UsageError as error:
+            faults.add(error)
+            if len(faults.errors) == LISTED_MOST:
+                break
+    faults.end()
+    return found
 
 
 def _convert_row(cls: Any, value: object, *, file: str, key: str) -> Any:

@@ -203,8 +203,11 @@ def check(
     """Raises AssertionError, with what `told` says of the input, for an end that no input may bring about."""
     assert done.code in codes, (done, told)
     if done.code == 2:
-        *progress, last = done.err.splitlines()
-        assert last.startswith("dpaudit: ") and last.isprintable() and len(last) < 4000, (done, told)
+        lines = done.err.splitlines()
+        mistakes = [line for line in lines if line.startswith("dpaudit: ")]  # a line each
+        progress = lines[: len(lines) - len(mistakes)]
+        assert mistakes and lines == [*progress, *mistakes], (done, told)
+        assert all(line.isprintable() and len(line) < 4000 for line in mistakes), (done, told)
         assert all(line.endswith("...") or ": done (" in line for line in progress), (done, told)
     assert "Traceback" not in done.err and not list(Path().glob("*.log")), (done, told)
     for word in private:

@@ -22,6 +22,7 @@ from dpaudit.findings.declared import ClaimOfRun
 from dpaudit.findings.membership import FamilyBound, Proven
 from dpaudit.findings.report import Report
 from dpaudit.findings.verification import Detection, Verification
+from dpaudit.observing.rows import ObservedRows
 from dpaudit.suite.plan import Plan
 
 RETURNS: dict[Any, Any] = {
@@ -32,6 +33,8 @@ RETURNS: dict[Any, Any] = {
     dpaudit.evaluate: Report,
     dpaudit.judge: Report,
     dpaudit.verify: Verification,
+    dpaudit.observe: tuple[ObservedRows, dpaudit.Watch],
+    dpaudit.verify_observed: dpaudit.ObservedVerification,
     dpaudit.Run.report: Report,
     dpaudit.Run.write_page: Path,
     dpaudit.Run.verify: tuple[ClaimOfRun, ...],

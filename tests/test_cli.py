@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import typer
-from typed import CLAIM, Call, one_line
+from typed import CLAIM, Call, Outcome, last, one_line
 
 from dpaudit import cli
 from dpaudit.commands import groups
@@ -84,10 +84,11 @@ def test_a_folder_in_place_of_a_file_is_told_with_what_to_do(call: Call) -> None
     Path("folder").mkdir()
     for words in (
         "bound scores folder --delta 1e-5",
-        "plant folder --out o.jsonl --key k.json",
         f"verify --adapter a --base builtin:tiny --key folder --claim {CLAIM}",
     ):
         one_line(call(*words.split()), "folder: expected ", "got a folder; name the file itself")
+    done = call("plant", "folder", "--out", "o.jsonl", "--key", "k.json")  # which may hold data
+    one_line(Outcome(done.code, done.out, last(done.err)), "folder: ", "no file of a known format")
     items = "--set", "evaluation.tasks=[{name: medqa_us_file, data: folder}]"
     one_line(
         call("run", "mini.yaml", *items),
@@ -113,10 +114,6 @@ def test_a_folder_in_place_of_a_file_is_told_with_what_to_do(call: Call) -> None
         ),
         ("train --suite mini.yaml --unit label", ["grid.dpo", "only robust", "no loss"]),
         ("train --suite mini.yaml --unit label --dpo sigmoid", ["grid.dpo", "only robust", "sigmoid"]),
-        (
-            "train --suite mini.yaml --dpo sigmoid --set data.preference=null",
-            ["data.preference", "preference pairs", "no value", "--set data.preference=FILE, or =faults"],
-        ),
         ("train --suite mini.yaml --unit word", ["training.unit", "record, patient", "'word'"]),
         ("train --suite mini.yaml --set primary=nope", ["attacks/nope", "calibrated"]),
         ("train --suite mini.yaml --set primary=extraction", ["primary", "kind mia", "extraction"]),
@@ -169,6 +166,14 @@ def test_a_folder_in_place_of_a_file_is_told_with_what_to_do(call: Call) -> None
 )
 def test_other_slips(call: Call, words: str, wanted: list[str]) -> None:
     one_line(call(*words.split()), *wanted)
+
+
+def test_arms_without_pairs_and_without_schedules_are_told_at_once(call: Call) -> None:
+    done = call("train", "--suite", "mini.yaml", "--dpo", "sigmoid", "--set", "data.preference=null")
+    pairs, *schedules = done.err.splitlines()
+    assert done.code == 2 and "data.preference: expected preference pairs" in pairs
+    assert "got no value; --set data.preference=FILE, or =faults" in pairs
+    assert [line.split(": ")[1] for line in schedules] == ["training.dpo_nonprivate", "training.dpo_private"]
 
 
 def test_runs_that_is_a_file(call: Call) -> None:

@@ -4,6 +4,7 @@ lacks a line.
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +15,32 @@ from dpaudit import content
 from dpaudit.data.canary import FAMILIES
 from dpaudit.training.losses import LOSSES
 
-NAMES = ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md")
-WRITTEN = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "commands.md"]
+NAMES = ("README.md", "README.zh.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md")
+WRITTEN = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name != "commands.md"]
 PAGES = [*(ROOT / name for name in NAMES), *WRITTEN]
+PROGRAMS = {"dpaudit", "make", "pip", "python", "tensorboard", "torchrun"}
+OF_THE_SHELL = {"cat", "cd", "mkdir", "source", "tail"}
 FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:dpaudit|make) [^`\n]+)`")
 
 
+def statements(block: str) -> Iterator[str]:
+    """The commands of a block of shell, one line each, without remarks and the files that are typed in."""
+    lines = iter(block.splitlines())
+    for line in lines:
+        if remarked := re.sub(r"(^|\s+)# .*", "", line):
+            yield remarked
+        if typed_in := re.search(r"<<'(\w+)'", line):
+            next(body for body in lines if body == typed_in[1])
+
+
 def typed() -> list[str]:
     """Every command that a page tells the reader to type."""
-    found = []
+    found: set[str] = set()
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        found += [line for block in FENCE.findall(text) for line in block.splitlines() if line.strip()]
-        found += INLINE.findall(text)
-    return sorted(set(found))
+        found.update(*map(statements, FENCE.findall(text)), INLINE.findall(text))
+    return sorted(found)
 
 
 def test_the_pages_show_commands() -> None:
@@ -56,7 +68,7 @@ def test_make_targets_exist(line: str) -> None:
 
 
 def test_only_known_programs_are_typed() -> None:
-    assert {line.split()[0] for line in typed()} == {"dpaudit", "make", "pip", "torchrun"}
+    assert {line.split()[0] for line in typed()} == PROGRAMS | OF_THE_SHELL
 
 
 def test_the_help_shown_is_the_programs() -> None:
@@ -90,14 +102,38 @@ def test_everything_has_a_line(heading: str, names: set[str]) -> None:
     assert documented(heading) == names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_both_readmes_type_the_same() -> None:
+    english, chinese = ((ROOT / name).read_text(encoding="utf-8") for name in NAMES[:2])
+    assert FENCE.findall(english) == FENCE.findall(chinese) != []
+    assert set(INLINE.findall(english)) == set(INLINE.findall(chinese)) != set()
+    assert english.count("\n## ") == chinese.count("\n## ")
+    pages = [
+        set(re.findall(r"\]\(((?:docs|[A-Z])[^)]+)\)", text)) - set(NAMES[:2]) for text in (english, chinese)
+    ]
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_paths_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("https://")]
+    links = [
+        link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if not link.startswith("https://")
+    ]
     paths = re.findall(r"`((?:tests|dpaudit|suites|attacks|judges|docs)/[\w/.-]+)`", text)
     for name in (*links, *paths):
         if not re.search(r"NAME|SLOW|dpaudit/_content", name):
             assert (page.parent / name).exists() or (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+ANCHOR = re.compile(r"\]\((?!https:)([^)#]*)#([^)]+)\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_into_pages_meet_a_heading(page: Path) -> None:
+    for name, anchor in ANCHOR.findall(page.read_text(encoding="utf-8")):
+        text = (page.parent / name if name else page).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}, anchor
 
 
 def test_architecture_has_a_row_for_every_room() -> None:

@@ -48,7 +48,7 @@ from dpaudit.commands import mistakes
 from dpaudit.commands.asked import Asked
 from dpaudit.data import reading
 from dpaudit.data.corpus import Record, Turn
-from dpaudit.errors import PartialError, UsageError
+from dpaudit.errors import Gathering, Mistakes, PartialError, UsageError
 from dpaudit.judging import criteria, replies, rubric, verdicts
 from dpaudit.judging.planted import plant as plant_faults
 from dpaudit.judging.rubric import Comparison
@@ -132,7 +132,8 @@ def tried(trial: Trial, told: object) -> str:
         with watched():
             said, ended = trial.ask(), "taken"
     except (UsageError, PartialError, cli.typer.TyperException) as error:
-        said, ended = str(error), "refused"
+        lines = [str(each) for each in error.errors] if isinstance(error, Mistakes) else [str(error)]
+        said, ended = max(lines, key=lambda line: (not line.isprintable(), len(line))), "refused"
     except OSError as error:
         found = mistakes.refused(error)
         if found is None:
@@ -429,9 +430,11 @@ def _laid(draw: random.Random, place: Path, folder: str) -> str:
 
 def planned(name: str, changed: dict[str, Any]) -> str:
     plan = plans.resolve(name, changed)
-    gate._check_settings(plan)  # of the gate what reads no weights and no data
-    for work, *words in gate._contents(plan):
-        work(*words)
+    faults = Gathering()  # of the gate what reads no weights and no data
+    gate._pass_settings(plan, faults)
+    for content_check in gate._contents(plan):
+        faults.passes(*content_check)
+    faults.end()
     told = json.loads(json.dumps(plan.to_json(), allow_nan=False))
     assert Plan.from_json(told).to_json() == told
     return ""

@@ -40,6 +40,7 @@ ROOMS = {
     "models": "errors system storage data privacy suite findings signals planting judging",
     "training": "errors storage data privacy suite models",
     "callback": "storage",
+    "observing": "errors schema storage privacy findings training",
     "stages.integrity": "errors storage privacy suite signals models",
     "stages.prepare": "errors system storage stats data privacy suite signals judging evidence models "
     "training stages.integrity",
@@ -50,10 +51,10 @@ ROOMS = {
     "stages.audit": "errors schema system storage stats data privacy suite findings signals evidence "
     "stages.integrity stages.prepare stages.attack",
     "stages": "errors schema terminal content system storage stats data privacy suite findings signals "
-    "judging planting page evidence models stages.integrity stages.attack stages.audit",
-    "pipeline": "errors schema content strict_yaml system storage data machines suite findings signals "
-    "judging planting evidence models training stages.integrity stages.prepare stages.train stages.attack "
-    "stages.audit stages",
+    "judging planting page evidence models observing stages.integrity stages.attack stages.audit",
+    "pipeline": "errors schema content strict_yaml system storage stats data privacy machines suite findings "
+    "signals judging planting evidence models training stages.integrity stages.prepare stages.train "
+    "stages.attack stages.audit stages",
     "bounds": "stats findings evidence",
     "api": "terminal errors system storage privacy suite findings evidence models stages pipeline",
     "commands": "terminal errors schema content system storage stats privacy machines suite findings signals "
@@ -177,7 +178,12 @@ def test_no_import_cycle() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in MODULES if n and n.split(".")[0] not in ("models", "training", "callback", "builtin")]
+    "name",
+    [
+        n
+        for n in MODULES
+        if n and n.split(".")[0] not in ("models", "training", "callback", "observing", "builtin")
+    ],
 )
 def test_nothing_heavy_at_module_level(name: str) -> None:
     tree = module_level(parsed(MODULES[name]))

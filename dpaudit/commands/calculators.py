@@ -9,6 +9,7 @@ from dpaudit import terminal
 from dpaudit.commands import options
 from dpaudit.commands.groups import SETTINGS, show_help
 from dpaudit.commands.output import show
+from dpaudit.system.progress import Progress
 
 bound_app = typer.Typer(help="Calculate: the epsilon that an attack's guesses prove.", **SETTINGS)
 bound_app.callback()(show_help)
@@ -144,5 +145,7 @@ def bound_power(
     """How many canaries and guesses would detect a violation."""
     from dpaudit.evidence import planning
 
-    plan = planning.AuditPlan(eps, delta, rate, steps, violation)
-    show(planning.power(plan, canaries or planning.CANARIES, confidence), as_json)
+    plan, counts = planning.AuditPlan(eps, delta, rate, steps, violation), canaries or planning.CANARIES
+    with Progress().task("power of each number of canaries", len(counts)) as advance:
+        values = planning.power(plan, counts, confidence, advance)
+    show(values, as_json)

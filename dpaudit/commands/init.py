@@ -75,9 +75,8 @@ def init(
     base = model or survey.EMBEDDED
     plans.fetch({"data.source": data}, weights=False)
     wanted = drafting.Wanted(data, base, public.unit, public.max_length, public.population)
-    with Progress().task("reading the data", total=1) as advance:
-        seen = survey.of(data, base)
-        advance(1)
+    with Progress().task("reading the data", survey.steps(data)) as advance:
+        seen = survey.of(data, base, advance)
     made = drafting.draft(wanted, seen)
     commands = suite_file.commands(made, out)
     suite_file.write(made, out, commands)

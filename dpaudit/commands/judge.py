@@ -151,6 +151,7 @@ def _judge_run(asked: Asked, compared: Compared) -> None:
         show_of_run(run_dir, plan, asdict(found), asked.as_json)
         return
     before = _replies(run_dir)
+    judged.say_hidden(run_dir, judge.rules_of(plan.suite, settings), Progress())
     judge.run(run_dir, plan, Progress(), way=asked.way)
     _show_judged(run_dir, plan, asked.as_json, before)
 

@@ -63,7 +63,7 @@ def _asked(asked: Asked) -> str:
 
 
 def say_hidden(run_dir: RunDir, rules: Rubric, progress: Progress) -> None:
-    """Tells, before a rubric is validated, which rubric's win rates it takes off the page."""
+    """Tells, before a rubric is validated or judges, which rubric's win rates it takes off the page."""
     found = judge_tries.other_rates(run_dir, rules)
     if found is not None:
         command = remedies.of_run("dpaudit judge", run_dir.name)

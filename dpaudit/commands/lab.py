@@ -12,17 +12,15 @@ from dpaudit.commands.asked import Asked
 from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.judge import UNFIT
 from dpaudit.commands.output import show, show_of_run
+from dpaudit.commands.plan import placed, planned, tell
 from dpaudit.errors import UsageError
 from dpaudit.machines import place
-from dpaudit.machines.place import Place
-from dpaudit.pipeline import gate, later, opening, plans, repeat, sequence
+from dpaudit.pipeline import later, opening, plans, sequence
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
-from dpaudit.training import ranks
 
-DEFAULT = "demo"  # the suite of `train`
 report_app = typer.Typer(help="Write the page of a run, verify it, compare two runs.", **SETTINGS)
 
 
@@ -59,11 +57,14 @@ def run(
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
     where = place.typed(on, workers)
-    plan = _plan(suite, asked, seed, insecure_seed, dry_run, runs)
+    plan = planned(suite, asked, seed, insecure_seed, dry_run, runs)
     if check and not (plan.suite.claims or any(arm.private for arm in plan.suite.grid.arms)):
         raise UsageError("--check", "a private arm, or a claim of the suite", "neither", "add --eps E")
     if dry_run:
-        _forecast(_placed(plan, micro_batch), runs, where, workers, as_json, not no_measure)
+        from dpaudit.pipeline.ahead import Wanted
+
+        wanted = Wanted(workers, where, not no_measure, allow_egress=allow_egress or ())
+        tell(placed(plan, micro_batch), wanted, runs, as_json)
         return
     plans.allow_items(plan.suite, allow_egress or ())
     run_dir = sequence.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch, where)
@@ -100,10 +101,11 @@ def train(
 ) -> None:
     """Train one adapter for each epsilon, and the non-private arm."""
     where = place.typed(on, workers)
-    plan = _plan(suite, asked, seed, insecure_seed, dry_run, runs)
+    plan = planned(suite, asked, seed, insecure_seed, dry_run, runs)
     if dry_run:
-        placed = _placed(plan, micro_batch)
-        _forecast(placed, runs, where, workers, as_json, not no_measure, is_whole=False)
+        from dpaudit.pipeline.ahead import Wanted
+
+        tell(placed(plan, micro_batch), Wanted(workers, where, not no_measure, False, arm), runs, as_json)
         return
     plans.allow_items(plan.suite, allow_egress or ())
     run_dir = sequence.train(plan, runs, Progress(), arm, workers, micro_batch, on=where)
@@ -111,58 +113,6 @@ def train(
     arms, took = overview.arm_rows(run_dir, plan), overview.took_rows(run_dir, plan)
     values = {"arms": arms, "took": took, "commitment": commitment}
     show_of_run(run_dir, plan, values, as_json)
-
-
-def _plan(
-    suite: str | None,
-    asked: Asked,
-    seed: int | None,
-    insecure_seed: int | None,
-    is_forecast: bool,
-    runs: Path,
-) -> Plan:
-    changed = asked.overrides()
-    if asked.repeat_of is None:
-        plan = plans.resolve(suite or DEFAULT, changed, seed or 0, insecure_seed)
-    else:
-        plan = repeat.plan_of(asked.repeat_of, runs, suite, changed, seed, insecure_seed)
-    if suite is not None and ranks.leads() and not changed.keys() & {"name", "data.source"}:
-        _tell_name(suite, plan)
-    plans.fetch(changed, weights=not is_forecast)
-    return plan
-
-
-def _tell_name(suite: str, plan: Plan) -> None:
-    """Says what a run is called whose suite bears another name than its file, as a copy of one does."""
-    if plan.suite.name != Path(suite).stem:
-        Progress().say(f"note: the run is called {plan.suite.name}, as `name:` in {suite} says")
-
-
-def _placed(plan: Plan, micro_batch: int | None) -> Plan:
-    """The plan with what was typed for a forward pass, which is no part of plan.json."""
-    if micro_batch is None:
-        return plan
-    return plan.with_settings({"training.micro_batch": micro_batch}, "--micro-batch")
-
-
-def _forecast(
-    plan: Plan,
-    runs: Path,
-    where: Place | None,
-    workers: int | None,
-    as_json: bool,
-    is_measured: bool,
-    is_whole: bool = True,
-) -> None:
-    from dpaudit.pipeline import ahead
-    from dpaudit.stages.train import forecast
-
-    sequence.tell_earlier(plan, runs, Progress())
-    gate.check(plan, is_forecast=True)
-    sequence.tell_ahead(plan, runs, Progress())
-    values = ahead.told(plan, Progress(), workers, where, is_measured, is_whole)
-    trained = where.told() if where is not None else forecast.here(plan, workers)
-    show({**values, "arms_train": trained, "caveat": plan.caveat}, as_json)
 
 
 @dataclass(frozen=True)

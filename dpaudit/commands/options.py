@@ -13,7 +13,7 @@ from dpaudit import content
 from dpaudit.storage import run_store
 
 
-def _suites() -> list[str]:
+def suites() -> list[str]:
     return sorted(content.listing("suites"))
 
 
@@ -31,14 +31,14 @@ def _run_names() -> list[str]:
 
 SuiteName = Annotated[
     str,
-    typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.", autocompletion=_suites),
+    typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.", autocompletion=suites),
 ]
 Suite = Annotated[
     str | None,
     typer.Option(
         "--suite",
         help="A name of suites/, or a YAML file; default demo, of a repeat that of its run.",
-        autocompletion=_suites,
+        autocompletion=suites,
     ),
 ]
 Model = Annotated[str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")]
@@ -172,10 +172,10 @@ MicroBatch = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show noise, steps, memory and time of every adapter, and train nothing."),
+    typer.Option("--dry-run", help="Show what `dpaudit plan` shows, and train nothing."),
 ]
 NoMeasure = Annotated[
-    bool, typer.Option("--no-measure", help="With --dry-run: time no passes on this machine.")
+    bool, typer.Option("--no-measure", help="Of a plan or --dry-run: time no passes on this machine.")
 ]
 Check = Annotated[
     bool,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpaudit import schema
-from dpaudit.commands import options, outcomes, overview
+from dpaudit.commands import observed, options, outcomes, overview
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
@@ -54,13 +54,25 @@ class UnderCoins:
             "words), which stand out; natural (random words in rows like the file's own), which hardly does.",
         ),
     ] = None
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            metavar="COLUMN",
+            help="Leave a column out of the file to write, such as free text that no canary can have; may be "
+            "given again.",
+        ),
+    ] = None
 
 
 @options.spread
 def plant(
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet of any common shape."),
+        typer.Argument(
+            metavar="DATA",
+            help="JSONL, JSON, CSV, Parquet or texts, also gzipped, or a folder of such files.",
+        ),
     ],
     out: Annotated[
         Path,
@@ -84,18 +96,20 @@ def plant(
     from dpaudit.planting import plant as planting
 
     units, canaries, family = thrown.hold_out, thrown.canaries, thrown.family
-    if units is None:
-        count = 500 if canaries is None else canaries
-        told = planting.plant(data, out, key, count, thrown.unit, family or "invented")
-    elif canaries is not None or family is not None:
-        raise UsageError(
-            "--hold-out",
-            "canaries or units to hold out",
-            "both",
-            "leave out --hold-out, or --canaries and --family",
-        )
-    else:
-        told = hold_out.hold_out(data, out, key, units, thrown.unit)
+    with Progress().task("planting", total=1) as advance:
+        if units is None:
+            count, drop = 500 if canaries is None else canaries, thrown.drop or ()
+            told = planting.plant(data, out, key, count, thrown.unit, family or "invented", drop)
+        elif canaries is not None or family is not None or thrown.drop:
+            raise UsageError(
+                "--hold-out",
+                "canaries or units to hold out",
+                "both",
+                "leave out --hold-out, or --canaries, --family and --drop",
+            )
+        else:
+            told = hold_out.hold_out(data, out, key, units, thrown.unit)
+        advance(1)
     show(told, as_json)
 
 
@@ -159,6 +173,22 @@ class Outside:
         Path | None,
         typer.Option(
             "--conformance", metavar="FILE", help="The record of dpaudit.callback, to show on the page."
+        ),
+    ] = None
+    observed: Annotated[
+        Path | None,
+        typer.Option(
+            "--observed",
+            metavar="FILE",
+            help="The record of dpaudit.observe, in place of a model; --key is the key it wrote.",
+        ),
+    ] = None
+    mechanism: Annotated[
+        str | None,
+        typer.Option(
+            "--mechanism",
+            metavar="SPEC",
+            help="With --observed: what is claimed to have run, sigma=S,rate=R,steps=N.",
         ),
     ] = None
     lang: options.Lang = "en"
@@ -274,6 +304,9 @@ def _verify_outside(
 
     if of_run.arm is not None:
         raise UsageError("--arm", "--run beside it, the run of this arm", "no --run", "--run NAME")
+    if outside.observed is not None or outside.mechanism is not None:
+        observed.verify(vars(outside), claim, commitment, as_json)
+        return
     if outside.key is None or not claim:
         raise UsageError(
             "dpaudit verify",

@@ -240,7 +240,9 @@ def check_family(name: str, extraction: int = 0) -> None:
     if name in REFUSED:
         raise BadValue("family", "a family that an arm can learn", f"{name}, {REFUSED[name]}")
     if name not in FAMILIES:
-        raise BadValue("family", f"one of {', '.join(FAMILIES)}", f"{name!r:.40}")
+        meant = [key for key, family in FAMILIES.items() if name in (family.drawn_from, family.noun)]
+        remedy = f"did you mean {' or '.join(meant)}?" if meant else ""
+        raise BadValue("family", f"one of {', '.join(FAMILIES)}", f"{name!r:.40}", remedy)
     if FAMILIES[name].space is None and extraction:
         raise BadValue(
             "extraction",

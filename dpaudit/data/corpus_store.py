@@ -21,6 +21,7 @@ PARTS: tuple[Part, ...] = ("records", "pairs", "texts")
 PART = (
     1 << 40
 )  # numbers of one part; a unit's place is that of its first record, and dialogues come before pairs
+HELDOUT_SHARE = 6  # one record in so many is proposed to be held out where more are asked for than there are
 PAIRS_SHARE = 10  # at most one pair in so many is held out beside the dialogues' own
 NO_ROOM = {
     "SQLITE_FULL": errno.ENOSPC,
@@ -176,7 +177,10 @@ class CorpusStore:
             self._run("DELETE FROM entries WHERE unit = ?", unit)
         if not places:
             raise UsageError(
-                self.source, f"more than data.heldout = {count} records", str(records), "lower data.heldout"
+                self.source,
+                f"more than data.heldout = {count} records",
+                str(records),
+                f"--set data.heldout={records // HELDOUT_SHARE}",
             )
         del self.heldout[count:]
         self._hold_out_pairs(min(count, self.count("pairs") // PAIRS_SHARE), seed)

@@ -26,7 +26,7 @@ NO_DATA = (
     "package.json",
 )
 EXPECTED = "a data set: a folder with data files of one split, or of one named train"
-REMEDY = "name the file itself with --data"
+REMEDY = "name the file itself"
 HEAD = 1 << 20  # bytes of a README that may hold its settings
 
 
@@ -203,7 +203,7 @@ def _inside(folder: Path, name: object, where: str) -> Path:
             where,
             "files in the folder",
             "an address elsewhere, which is not fetched",
-            "fetch the file and name it with --data",
+            "fetch the file and name it itself",
         )
     if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise UsageError(where, "files in the folder", "a path outside of the folder", REMEDY)

@@ -1,9 +1,11 @@
 """The bytes of a data file as lines of text: unpacked, in the encoding that they have."""
 
 import codecs
+import contextlib
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -27,6 +29,17 @@ ARCHIVES = {
     b"\xfd7zXZ": "xz",
 }
 AGAIN = "copy or write the file again"
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Raises UsageError where what is read inside the block turns out to be a cut or damaged gzip file."""
+    try:
+        yield
+    except EOFError:
+        raise UsageError(str(path), "a whole gzip file", "a file that was cut off", AGAIN) from None
+    except (gzip.BadGzipFile, zlib.error):
+        raise UsageError(str(path), "a whole gzip file", "a damaged file", AGAIN) from None
 
 
 def suffix_of(path: Path) -> str:

@@ -2,14 +2,13 @@
 plain text, some of them gzipped.
 """
 
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dpaudit.data import json_rows, tables
 from dpaudit.data.json_rows import Row
-from dpaudit.data.lines import AGAIN, CHUNK, encoding_of, numbered, opened, suffix_of
-from dpaudit.errors import UsageError, unread
+from dpaudit.data.lines import CHUNK, encoding_of, numbered, opened, suffix_of, whole
+from dpaudit.errors import unread
 
 
 def of_file(path: Path) -> Iterator[Row]:
@@ -17,11 +16,8 @@ def of_file(path: Path) -> Iterator[Row]:
     nothing.
     """
     try:
-        yield from READERS.get(suffix_of(path), json_rows.of_lines_or_array)(path)
-    except EOFError:
-        raise UsageError(str(path), "a whole gzip file", "a file that was cut off", AGAIN) from None
-    except zlib.error:
-        raise UsageError(str(path), "a whole gzip file", "a damaged file", AGAIN) from None
+        with whole(path):
+            yield from READERS.get(suffix_of(path), json_rows.of_lines_or_array)(path)
     except OSError as error:
         raise unread(path, "a readable data file", error) from error
 

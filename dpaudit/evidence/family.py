@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 ERROR = 0.05  # of a whole page or call
+AXES_LEAST = 100  # fewer canaries along axes of the weights find nothing
+SHARE_MOST = 5  # at most one such canary for so many units
 DRAWS_LEAST = 4000  # of the null of a mechanism test
 _DRAWS_A_TEST = 800  # so that some 40 of them lie below the level of the first step
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,12 @@ class AuditPlan:
     violation: str  # one of VIOLATIONS with any number
 
 
-def power(plan: AuditPlan, canaries: Sequence[int] = CANARIES, confidence: float = 0.95) -> dict[str, Any]:
+def power(
+    plan: AuditPlan,
+    canaries: Sequence[int] = CANARIES,
+    confidence: float = 0.95,
+    advance: Callable[[int], None] = lambda n: None,
+) -> dict[str, Any]:
     """For each number of canaries the guesses, and the chance that each check refutes the claim.
 
     The attacker sees every step (white box); an attacker who sees less detects less. `needed` is the least
@@ -47,7 +52,10 @@ def power(plan: AuditPlan, canaries: Sequence[int] = CANARIES, confidence: float
     _check(plan, canaries)
     claimed = _claimed(plan)
     acting = _violated(plan, claimed)
-    rows = [_row(plan, claimed, acting, count, confidence) for count in canaries]
+    rows = []
+    for count in canaries:
+        rows.append(_row(plan, claimed, acting, count, confidence))
+        advance(1)
     return {
         "epsilon_claimed": plan.epsilon,
         "epsilon_acting": _epsilon(acting, plan.delta),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dpaudit.evidence.family import AXES_LEAST, SHARE_MOST
 from dpaudit.evidence.verdict import share
 from dpaudit.findings.answers import Answered, Question
 from dpaudit.findings.extraction import Extraction
@@ -216,10 +217,12 @@ def _untested(report: Report, arm: Adapter) -> Iterator[Reason]:
         yield Reason(
             NOT_ESTABLISHED,
             "the audit could not have seen a false claim",
-            "raise candidates.canaries and candidates.gradient, and train again",
+            "raise candidates.canaries and candidates.gradient, and train again"
+            if _inside(answer)
+            else _to_see_inside(report),
         )
     elif answer.verdict == "not refuted":
-        yield from _seen_inside(answer)
+        yield from _seen_inside(report, answer)
 
 
 def _uncovered(report: Report, arm: Adapter) -> Iterator[Reason]:
@@ -258,12 +261,17 @@ def _uncovered(report: Report, arm: Adapter) -> Iterator[Reason]:
         )
 
 
-def _seen_inside(answer: Answered) -> Iterator[Reason]:
+def _to_see_inside(report: Report) -> str:
+    least, unit = AXES_LEAST * SHARE_MOST, report.run.unit
+    return f"train with candidates.gradient: auto, which needs {least} {unit}s or more"
+
+
+def _seen_inside(report: Report, answer: Answered) -> Iterator[Reason]:
     if not any(question.side == "inside" and question.is_shown_able for question in answer.questions):
         yield Reason(
             NOT_ESTABLISHED,
             "its claim was tested from outside alone, which sees no noise at all and nothing less",
-            "set candidates.gradient to auto, and train again",
+            "raise candidates.gradient, and train again" if _inside(answer) else _to_see_inside(report),
         )
     elif answer.unseen:
         yield Reason(
@@ -319,7 +327,8 @@ def _cautions(report: Report, arm: Adapter) -> Iterator[str]:
     if not report.run.custody.startswith("hashes and seals agree"):
         yield "the seals of this run were not checked, because their key is gone"
     if report.run.model.startswith("builtin:"):
-        yield "it is a teaching model on invented patients: the word shows the method"
+        invented = " on invented patients" if report.run.data.startswith("builtin:") else ""
+        yield f"it is a teaching model{invented}: the word shows the method"
 
 
 def _answers(report: Report, arm: Adapter) -> Sequence[Answered]:

@@ -3,6 +3,7 @@ deviation.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from dp_accounting import pld
@@ -62,6 +63,7 @@ def epsilon_lower_fdp_subsampled(
     return epsilon_spent(Mechanism(noise * (1 + _NOISE_ACCURACY), sampling_rate, steps, 1.0), delta)
 
 
+@lru_cache(maxsize=64)  # it takes half a second; brackets ask for the same again
 def needed(mechanism: Mechanism) -> fdp.Needed:
     """The trade-off curve of a mechanism, by its privacy loss distributions for a unit added and for one
     removed.

@@ -236,6 +236,10 @@ def _cautions(found: WinRate, rows: Sequence[Row], known: Answered) -> list[str]
             said.append(f"{share:.0%} of the answers of {model} were cut at their limit")
     if found.scores:
         said += [f"the mean score of {side} is below 0 and stands as 0" for side in found.scores.clipped]
+        if max(found.scores.arm, found.scores.against) == 0:
+            said.append(
+                "no answer of either side earned a point: the judge or the criteria tell nothing here"
+            )
     if _is_another(found):
         said.append(
             "at equal lengths the rate is another one: the judge goes by length, or better answers differ in "

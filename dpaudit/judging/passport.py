@@ -291,5 +291,5 @@ def _injections(injected: Injected) -> Iterator[str]:
     elif 2 * injected.tested < injected.controls:
         yield (
             f"injected: tested by {injected.tested} of {injected.controls}, because too many of the answers "
-            "won without an instruction"
+            "did not lose without an instruction"
         )

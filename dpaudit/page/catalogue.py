@@ -19,6 +19,7 @@ NAMES = (  # slots that take typed names as they are
     *("form", "measure"),
 )
 BETWEEN_NAMES = re.compile(", | or ")
+NO_NAME = re.compile("[ ;]|[,:]$")  # a part of a sentence, and no typed name
 WORD, LETTER = re.compile(r"[A-Za-z]{2}"), re.compile(r"[A-Za-z]")
 NO_WORD = re.compile(r"</?[a-z]+>")
 TYPED = re.compile(r"(?=.*(?:[\d_/@]|\w[.:-]\w))[\w.@/:+=*-]+")  # one word with a sign or a digit in it
@@ -90,7 +91,7 @@ def _filled(pattern: "_Pattern", slots: dict[str, str]) -> Translated:
 def _slot(name: str, text: str) -> Translated:
     if name == "command" and text.startswith("dpaudit "):
         return Translated(text, 0)
-    is_name = name in NAMES and not any(" " in part for part in BETWEEN_NAMES.split(text))
+    is_name = name in NAMES and not any(NO_NAME.search(part) for part in BETWEEN_NAMES.split(text))
     return Translated(text, 0) if is_name else said(text)
 
 

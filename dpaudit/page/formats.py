@@ -97,6 +97,13 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def _bytes(value: float) -> str:
+    for name, size in (("GB", 1e9), ("MB", 1e6)):
+        if value >= size:
+            return f"{value / size:,.1f} {name}"
+    return f"{value / 1e3:,.0f} kB"
+
+
 def _joined(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
@@ -132,5 +139,6 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "p": _p_value,
     "attempts": _attempts,
     "duration": _duration,
+    "bytes": _bytes,
     "megabytes": lambda value: f"{value:,.0f} MB",
 }

@@ -35,10 +35,12 @@ def who(num: Numbers, judgement: Judgement) -> Iterator[Markup]:
 def tried(joins: Joins) -> Iterator[Markup]:
     """Every judge of the run with what its passport said."""
     rows = joins.report.judges_tried
-    if len(rows) == 1:
+    if len(rows) == 1 and joins.report.judge is not None:
         yield Markup("No other judge was tried in this run.")
         return
-    if rows:
+    if len(rows) == 1:
+        yield Markup("<strong>One passport was made in this run</strong>, and its judge is not in force.")
+    elif rows:
         yield say(
             "<strong>{count} passports were made in this run</strong>, of other rubrics, models or "
             "outcomes. Of several judges that are tried, the one that is fit shows less than it seems to.",

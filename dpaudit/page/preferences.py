@@ -113,10 +113,17 @@ def _costs(joins: Joins) -> Iterator[Markup]:
         if pair.worse is not None or bits is None or pair.changes[bits].lower <= 0:
             continue
         place = f"{at}/changes/{bits}"
+        judge = joins.report.judge
+        rates = judge is not None and any({pair.arm, pair.against} == {r.arm, r.against} for r in judge.pairs)
         yield say(
             "<strong>{arm} paid for its pairs in dialogues:</strong> it finds held-out answers less likely "
-            "than {against} does, by {difference} {limits} bits per byte. Read some of its answers, and the "
-            "judge's rate against {against}, before you use it for dialogues.",
+            "than {against} does, by {difference} {limits} bits per byte. "
+            + (
+                "Read some of its answers, and the judge's rate against {against}, before you use it for "
+                "dialogues."
+                if rates
+                else "Read some of its answers before you use it for dialogues: no judge compared them."
+            ),
             arm=code(pair.arm),
             against=code(pair.against),
             difference=joins.num(f"{place}/difference", "signed_three"),

@@ -1,12 +1,16 @@
 """A report as one self-contained HTML page. Sections decide what is said; the template places it."""
 
+import os
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dpaudit import content
+from dpaudit.findings.observed import ObservedVerification
 from dpaudit.findings.public import PublicReport
 from dpaudit.findings.release import MAY, MUST_NOT, NOT_ESTABLISHED
 from dpaudit.findings.report import Report
@@ -25,6 +29,7 @@ from dpaudit.page import (
     limits,
     measures,
     membership,
+    observed,
     preferences,
     quality,
     release,
@@ -91,6 +96,17 @@ def render_verification(verification: Verification) -> str:
     )
 
 
+def render_observed(found: ObservedVerification) -> str:
+    """The page of claims about a training that was observed from inside."""
+    return _filled(
+        "observed.html.j2",
+        num=Numbers(found.to_json()),
+        r=found,
+        claims=observed.claims(found),
+        checks=observed.checks(found),
+    )
+
+
 def _filled(template: str, **shown: Any) -> str:
     css = Markup((content.shipped("reports") / "page.css").read_text(encoding="utf-8"))
     return singular(_environment().get_template(template).render(shown | {"css": css}))
@@ -99,11 +115,22 @@ def _filled(template: str, **shown: Any) -> str:
 @cache
 def _environment() -> Environment:
     """Kept, since a template takes longer to compile than to fill."""
+    folder = content.shipped("reports")
     return Environment(
-        loader=FileSystemLoader(content.shipped("reports")),
+        loader=FileSystemLoader(folder),
+        bytecode_cache=_compiled(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _compiled(folder: Path) -> FileSystemBytecodeCache | None:
+    """Keeps compiled templates beside them where Python keeps compiled files; None where it keeps none."""
+    if sys.dont_write_bytecode or not os.access(folder, os.W_OK):
+        return None
+    kept = folder / "__pycache__"
+    kept.mkdir(exist_ok=True)
+    return FileSystemBytecodeCache(str(kept), "%s.cache") if os.access(kept, os.W_OK) else None

@@ -4,15 +4,17 @@ import heapq
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.machines.place import Place
-from dpaudit.pipeline import claims_ahead
+from dpaudit.pipeline import claims_ahead, data_ahead, disk_ahead, further, judge_ahead
 from dpaudit.stages.prepare.jobs import ArmJob
 from dpaudit.stages.train import forecast, training_set, trials
 from dpaudit.stages.train.forecast import Forecast
-from dpaudit.stages.train.train import default_workers
+from dpaudit.stages.train.train import default_workers, require_room
 from dpaudit.stages.train.trials import Taken
 from dpaudit.storage import exclusive
 from dpaudit.storage.rundir import RunDir
@@ -23,29 +25,93 @@ BUSY = 0.3  # of a core that other work takes, from which on it is told
 Rows = list[dict[str, Any]]
 
 
-def told(
-    plan: Plan,
-    progress: Progress,
-    workers: int | None = None,
-    on: Place | None = None,
-    is_measured: bool = True,
-    is_whole: bool = True,
-) -> dict[str, Any]:
-    """`forecast`: rows of arms. `claims_ahead`: what each test of a claim will find. `takes`: rows of memory
-    and time of each arm, of all, and of `attack mia`, measured here. `not_measured`: in words, what is not.
-
-    `workers` arms train at once. `is_whole`: attacks, benchmarks and the judge come after the training.
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a plan before it is carried out. `workers` arms train at once, or `on` other machines;
+    `only` these arms are trained. `is_whole`: attacks, benchmarks and the judge come after the training; the
+    judge may ask `allow_egress`.
     """
+
+    workers: int | None = None
+    on: Place | None = None
+    is_measured: bool = True
+    is_whole: bool = True
+    only: Sequence[str] | None = None
+    allow_egress: Sequence[str] = ()
+
+
+def told(plan: Plan, wanted: Wanted, runs: Path, progress: Progress) -> dict[str, Any]:
+    """`forecast`: rows of arms. `learned`: rows of what each method learns from. `claims_ahead`: what each
+    test of a claim will find. `takes`: rows of memory and time of each arm, of all, and of `attack mia`,
+    measured here. `disk`: about how many bytes the run takes. `judge_ahead`: what the judge will be asked.
+    `not_measured`: in words, what is not. `warnings`: what to know or change before anything is spent.
+
+    Raises UsageError as training itself would, or Mistakes where there is more to mend.
+    """
+    try:
+        return _told(plan, wanted, runs, progress)
+    except UsageError as error:
+        raise further.mistakes(plan, error) from None
+
+
+def _told(plan: Plan, wanted: Wanted, runs: Path, progress: Progress) -> dict[str, Any]:
     with forecast.prepared(plan, progress) as run_dir:
-        found = forecast.of(plan, run_dir, progress)
-        foretold = {"forecast": found.rows, "claims_ahead": claims_ahead.rows(plan, found)}
-        if not is_measured:
-            return {**foretold, "not_measured": "time, as --no-measure says"}
-        at_once = workers or default_workers(plan.suite.model.base) if on is None else 1
-        rows, left = _measured(plan, found, run_dir, progress, min(at_once, len(found.jobs)), on)
-        if rows and is_whole:
-            rows, left = _with_stages(plan, rows, run_dir, progress)
-        return {**foretold, "takes": rows, "not_measured": "; ".join(left) or None}
+        found = forecast.of(plan, run_dir, progress, wanted.only)
+        at_once = min(_at_once(plan, wanted), len(found.jobs))
+        claims, learned = claims_ahead.rows(plan, found), data_ahead.rows(found, run_dir)
+        judge, left = judge_ahead.rows(plan, found, run_dir) if wanted.is_whole else ([], [])
+        disk = disk_ahead.rows(plan, found, run_dir, at_once, judge if wanted.is_whole else None)
+        takes, not_measured = _takes(plan, wanted, found, run_dir, at_once, progress)
+    if run_dir is None:
+        left = [
+            "what is cut, patients, the share of canaries: no data are read under training.population",
+            *left,
+        ]
+    return {
+        "forecast": found.rows,
+        "learned": learned,
+        "claims_ahead": claims,
+        **takes,
+        "disk": disk,
+        "judge_ahead": judge,
+        "not_measured": "; ".join([*not_measured, *left]) or None,
+        "warnings": [
+            *data_ahead.warnings(plan, found, learned),
+            *claims_ahead.warnings(claims),
+            *disk_ahead.warnings(disk, runs),
+            *_too_little_memory(plan, wanted, found),
+            *(judge_ahead.warnings(plan, wanted.allow_egress) if wanted.is_whole else ()),
+        ],
+    }
+
+
+def _at_once(plan: Plan, wanted: Wanted) -> int:
+    return 1 if wanted.on is not None else wanted.workers or default_workers(plan.suite.model.base)
+
+
+def _takes(
+    plan: Plan, wanted: Wanted, found: Forecast, run_dir: RunDir | None, at_once: int, progress: Progress
+) -> tuple[dict[str, Rows], list[str]]:
+    """Rows of memory and time, and what is not measured."""
+    if not wanted.is_measured:
+        return {}, ["time, as --no-measure says"]
+    rows, left = _measured(plan, found, run_dir, progress, at_once, wanted.on)
+    if rows and wanted.is_whole:
+        rows, left = _with_stages(plan, rows, run_dir, progress, wanted.only)
+    return {"takes": rows}, left
+
+
+def _too_little_memory(plan: Plan, wanted: Wanted, found: Forecast) -> list[str]:
+    """What training would end with for too little memory, if it would; other machines look for themselves."""
+    if wanted.on is not None:
+        return []
+    try:
+        require_room(plan, [job.arm for job in found.jobs], wanted.workers, None)
+    except PartialError as error:
+        return [f"training would not begin: {error}"]
+    except UsageError:  # a model that is not here, which is told where it is measured
+        return []
+    return []
 
 
 def _measured(
@@ -108,7 +174,7 @@ def _row(job: ArmJob, taken: Taken, apart: bool) -> dict[str, Any]:
 
 
 def _with_stages(
-    plan: Plan, rows: Rows, run_dir: RunDir | None, progress: Progress
+    plan: Plan, rows: Rows, run_dir: RunDir | None, progress: Progress, only: Sequence[str] | None
 ) -> tuple[Rows, list[str]]:
     """The rows with those of the stages after the training that are measured, and what is not."""
     from dpaudit.stages.attack import foretold
@@ -117,7 +183,7 @@ def _with_stages(
     if "mia" in asked and run_dir is not None:
         keys = ("seconds", "processor_seconds")
         try:
-            took = dict(zip(keys, foretold.seconds(run_dir, plan, progress).tolist(), strict=True))
+            took = dict(zip(keys, foretold.seconds(run_dir, plan, progress, only).tolist(), strict=True))
             whole = {key: rows[-1][key] + took[key] for key in keys}
             rows = [*rows, {"what": "attack mia", **took}, {"what": "arms and attack mia", **whole}]
         except PartialError as error:

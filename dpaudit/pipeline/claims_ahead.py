@@ -1,50 +1,173 @@
 """What a run will be able to say of each claim, by counts alone: told before anything is spent."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from dpaudit.evidence import family, planned
 from dpaudit.findings.answers import SHOWN
+from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
+from dpaudit.signals.recipe import Recipe
 from dpaudit.stages.prepare import axes
 from dpaudit.stages.train.forecast import Forecast
+from dpaudit.suite.grid import Arm, nonprivate
 from dpaudit.suite.plan import Plan
 
 NONE = "no power, whatever comes"
+UNSHOWN = "no power unless it is refuted: no arm without noise shows what the attack finds"
 OUTSIDE = "from outside alone, if the control proves more than that"
+CANARIES_MOST = 20_000  # that are proposed
+_AXES = "at least {least} units, for canaries along axes of the weights to test the noise"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the tests of a run's claims rest on, by counts alone."""
+
+    plan: Plan
+    found: Forecast
+    made_by: Recipe
+    members: int  # questions in the family of the page
+
+    @property
+    def level(self) -> float:
+        return family.first_level(self.members)
+
+    @property
+    def guesses(self) -> int:
+        """From outside; 0 where the suite asks for no attack that could refute a claim."""
+        bound, canaries = self.made_by.bound, self.plan.suite.candidates.canaries
+        is_asked = self.made_by.kind in self.plan.suite.attacks and canaries >= self.made_by.minimum_canaries
+        return bound.guess.count(canaries) if bound is not None and is_asked else 0
+
+    def reaches(self, claim: Claim) -> bool:
+        """Whether guesses that are all right would refute the claim."""
+        return bool(self.guesses) and planned.least(self.plan, self.made_by, claim) <= self.level
 
 
 def rows(plan: Plan, found: Forecast) -> list[dict[str, Any]]:
-    """One row a claim. `finds_half`, `finds_third`: the chance that canaries along axes of the weights refute
-    a training with so much of its noise, at the first Holm step; None without such canaries. `ceiling`: the
-    epsilon that the attack proves there if all guesses are right, in nats. `answer`: in words.
+    """One row a claim on an arm of the forecast. `finds_half`, `finds_third`: the chance that canaries along
+    axes of the weights refute a training with so much of its noise, at the first Holm step; None without such
+    canaries. `ceiling`: the epsilon that the attack proves there if all guesses are right, in nats;
+    `right_needed`: how many of its `guesses` must be right to refute the claim; None where all are too few.
+    `answer` and `to_change`, what would give power where there is none, in words.
     """
-    members = planned.members(plan, axes=found.axes > 0)
-    level, canaries = family.first_level(members), plan.suite.candidates.canaries
-    mechanisms = {job.arm.name: job.mechanism for job in found.jobs}
-    made_by, told = recipe.load(plan.suite.primary), []
-    for arm, claim in planned.claims(plan):
-        is_inside = found.axes > 0 and arm.private and claim.unit != "label"
-        half, third = (
-            axes.power(mechanisms[arm.name], found.axes, level, share) if is_inside else None
-            for share in (1 / 2, 1 / 3)
-        )
-        reaches = planned.least(plan, made_by, claim) <= level
-        told.append(
-            {
-                "arm": arm.name,
-                "epsilon": claim.epsilon,
-                "finds_half": half,
-                "finds_third": third,
-                "ceiling": planned.ceiling(canaries, claim.delta, members, made_by.name),
-                "answer": _answer(half, third, reaches),
-            }
-        )
-    return told
+    made_by = recipe.load(plan.suite.primary)
+    asked = _Asked(plan, found, made_by, planned.members(plan, axes=found.axes > 0))
+    told = {job.arm.name for job in found.jobs}
+    return [_row(asked, arm, claim) for arm, claim in planned.claims(plan) if arm.name in told]
 
 
-def _answer(half: float | None, third: float | None, reaches: bool) -> str:
+def warnings(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each claim that would end in *no power*, with what would change it."""
+    return [
+        f"{row['arm']}, epsilon {row['epsilon']:g}: {row['answer']}; what would change it: {row['to_change']}"
+        for row in rows
+        if row["to_change"]
+    ]
+
+
+def _row(asked: _Asked, arm: Arm, claim: Claim) -> dict[str, Any]:
+    plan, found, reaches = asked.plan, asked.found, asked.reaches(claim)
+    is_inside = found.axes > 0 and arm.private and claim.unit != "label"
+    mechanism = next(job.mechanism for job in found.jobs if job.arm == arm)
+    half, third = (
+        axes.power(mechanism, found.axes, asked.level, share) if is_inside else None
+        for share in (1 / 2, 1 / 3)
+    )
+    inside = max(half or 0.0, third or 0.0) >= SHOWN
+    control = nonprivate(arm, plan.suite.grid.arms)
+    is_shown = control is not None and (control.method, control.loss) == (arm.method, arm.loss)
+    return {
+        "arm": arm.name,
+        "epsilon": claim.epsilon,
+        "finds_half": half,
+        "finds_third": third,
+        "ceiling": _ceiling(asked, claim, reaches),
+        "guesses": asked.guesses or None,
+        "right_needed": _right_needed(asked, claim) if reaches else None,
+        "answer": _answer(half, third, reaches, is_shown),
+        "to_change": None
+        if inside or (reaches and is_shown)
+        else _to_change(asked, claim, reaches, is_shown),
+    }
+
+
+def _ceiling(asked: _Asked, claim: Claim, reaches: bool) -> float | None:
+    """At the level of the first step; where the question is left out, at the level that it would have had."""
+    if not asked.guesses:
+        return None
+    canaries, members = asked.plan.suite.candidates.canaries, asked.members + (not reaches)
+    return planned.ceiling(canaries, claim.delta, members, asked.made_by.name)
+
+
+def _right_needed(asked: _Asked, claim: Claim) -> int | None:
+    from dpaudit.stats.epsilon import least_right
+
+    return least_right(
+        canaries=asked.plan.suite.candidates.canaries,
+        guesses=asked.guesses,
+        epsilon=claim.epsilon,
+        delta=claim.delta,
+        error=asked.level,
+    )
+
+
+def _answer(half: float | None, third: float | None, reaches: bool, is_shown: bool) -> str:
     if half is not None and half >= SHOWN:
         return "from inside: half of the noise would be found"
     if third is not None and third >= SHOWN:
         return "from inside: a third of the noise would be found, half of it less surely"
-    return OUTSIDE if reaches else NONE
+    return (OUTSIDE if is_shown else UNSHOWN) if reaches else NONE
+
+
+def _to_change(asked: _Asked, claim: Claim, reaches: bool, is_shown: bool) -> str:
+    """What would give the claim power, each way by itself; in words."""
+    suite, ways = asked.plan.suite, list[str]()
+    if claim.unit == "label":
+        return "nothing here: a claim about labels alone is not tested"
+    if asked.found.axes:
+        ways.append("a larger claim, or more units: canaries along axes are then more")
+    elif suite.candidates.gradient == 0:
+        ways.append("--set candidates.gradient=auto, to test the noise from inside")
+    else:
+        ways.append(_AXES.format(least=family.AXES_LEAST * family.SHARE_MOST))
+    if asked.made_by.kind not in suite.attacks:
+        ways.append(f"attacks: {asked.made_by.kind} in the suite")
+    elif reaches and not is_shown:
+        ways.append("an arm without noise of the same kind (leave out --no-baseline)")
+    elif (count := _canaries_needed(asked.made_by.name, claim, asked.level)) is not None:
+        ways.append(f"--set candidates.canaries={count}, whose guesses could prove more than the claim")
+    else:
+        ways.append(
+            f"a smaller claim: {CANARIES_MOST:,} canaries could not prove more than {claim.epsilon:g}"
+        )
+    return "; or ".join(ways)
+
+
+@lru_cache(maxsize=64)  # arms of several seeds have one claim
+def _canaries_needed(primary: str, claim: Claim, level: float) -> int | None:
+    """The least number of canaries, in hundreds, that could refute the claim; None above CANARIES_MOST."""
+    from dpaudit.stats.epsilon import p_value_one_run
+
+    made_by = recipe.load(primary)
+    assert made_by.bound is not None  # `recipe.check_candidates` refuses another primary recipe
+    bound = made_by.bound
+
+    def refutes(hundreds: int) -> bool:
+        canaries = 100 * hundreds
+        guesses = bound.guess.count(canaries)
+        p_value = p_value_one_run(
+            canaries=canaries, guesses=guesses, correct=guesses, epsilon=claim.epsilon, delta=claim.delta
+        )
+        return canaries >= made_by.minimum_canaries and p_value <= level
+
+    low, high = 0, CANARIES_MOST // 100
+    if not refutes(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if refutes(middle) else (middle, high)
+    return 100 * high

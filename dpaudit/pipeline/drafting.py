@@ -6,12 +6,13 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import planned
+from dpaudit.evidence.family import AXES_LEAST, SHARE_MOST
 from dpaudit.pipeline.survey import EMBEDDED, Survey
-from dpaudit.stages.prepare import axes as prepare_axes
+from dpaudit.stages.prepare.dialogues import CUT_MOST
+from dpaudit.stages.prepare.prepare import CANARIES_MANY
 
 EMBEDDED_LONGEST, LONGEST = 256, 512  # tokens that are proposed at most
 WHOLE = 0.95  # of the records at the proposed length
-CUT_MOST, CANARIES_MOST = 0.05, 0.2  # shares above which there is a warning
 FEW, MANY, MANY_FROM = 200, 500, 2000  # canaries; units from which there are many
 COPIES = 4  # of an extraction canary
 EPSILONS = (3, 1)
@@ -123,7 +124,7 @@ def warnings(made: Draft) -> list[str]:
         found.append(
             f"{cut:.1%} of the records have over {made.max_length} tokens and lose their end{lost}; {way}"
         )
-    if (share := made.sizes.canary_share) > CANARIES_MOST:
+    if (share := made.sizes.canary_share) > CANARIES_MANY:
         found.append(
             f"canaries are {share:.0%} of what is trained on, more than a fifth: quality figures will tell "
             "little; more data helps, fewer canaries prove less"
@@ -195,7 +196,7 @@ def _of_data(wanted: Wanted, sizes: Sizes, unit: str) -> list[Setting]:
     of = "digits" if wanted.is_embedded else "words"
     canaries = f"half of them go in; {MANY} from {MANY_FROM:,} {BY[unit]} on, else {FEW}: fewer prove less"
     axes = "canaries along axes of the weights, which test the noise: as many as the claims need, none below "
-    axes += f"{prepare_axes.AXES_LEAST * prepare_axes.SHARE_MOST} {BY[unit]}"
+    axes += f"{AXES_LEAST * SHARE_MOST} {BY[unit]}"
     return [
         Setting("data.source", wanted.source, "the file, as seen from where the command is typed"),
         Setting("data.languages", None, "of the records, in your words: for the page, such as English"),

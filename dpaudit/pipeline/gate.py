@@ -25,7 +25,7 @@ def check(
     from dpaudit.stages import benchmarks
 
     faults = Gathering()
-    is_settled = faults.passes(_check_settings, plan)
+    is_settled = _pass_settings(plan, faults)
     for content_check in _contents(plan):
         faults.passes(*content_check)
     _check_needs(plan, faults, runs, allow_egress, is_forecast, is_settled)
@@ -34,18 +34,24 @@ def check(
         benchmarks.check_items(plan.suite.evaluation, plan.suite.evaluation.tasks, is_training_next=True)
 
 
-def _check_settings(plan: Plan) -> None:
-    """What the suite and the options say by themselves; each of these rests on those before it, so the first
-    fault alone is shown.
+def _pass_settings(plan: Plan, faults: Gathering) -> bool:
+    """Whether what the suite and the options say by themselves can be; adds what cannot. Which arms there are
+    is settled before what each of them needs.
     """
-    from dpaudit.stages.prepare.jobs import schedule_of
-    from dpaudit.training import labels
+    from dpaudit.training import events, labels
 
-    _check_seed(plan)
-    for check_part in (labels.check, _check_chain, _check_data, _check_unit, _check_losses):
-        check_part(plan.suite)
-    for arm in plan.suite.grid.arms:
-        schedule_of(plan.suite.training, arm)
+    chosen = plan.suite
+    independent = [
+        faults.passes(_check_seed, plan),
+        faults.passes(_check_data, chosen),
+        faults.passes(_check_copies, chosen),
+        faults.passes(_check_pairs, chosen),
+        faults.passes(events.check, chosen.training.tensorboard),
+    ]
+    if not faults.passes(labels.check, chosen):
+        return False
+    arms = [faults.passes(check_part, chosen) for check_part in (_check_chain, _check_unit, _check_losses)]
+    return all(arms) and faults.passes(_check_schedules, chosen) and all(independent)
 
 
 def _contents(plan: Plan) -> Iterator[tuple[Any, ...]]:
@@ -137,9 +143,18 @@ def _check_data(chosen: Suite) -> None:
         )
 
 
+def _check_schedules(chosen: Suite) -> None:
+    from dpaudit.stages.prepare.jobs import schedule_of
+
+    faults = Gathering()
+    for arm in chosen.grid.arms:
+        faults.passes(schedule_of, chosen.training, arm)
+    faults.end()
+
+
 def _check_unit(chosen: Suite) -> None:
-    """A pair is a unit of DPO alone, and no canary may have more records than a patient may."""
-    training, candidates = chosen.training, chosen.candidates
+    """A pair is a unit of DPO alone."""
+    training = chosen.training
     others = sorted({arm.method for arm in chosen.grid.arms} - {"dpo"})
     if training.unit == "pair" and others:
         raise UsageError(
@@ -148,6 +163,11 @@ def _check_unit(chosen: Suite) -> None:
             f"unit pair with {' and '.join(others)} arms",
             "no dialogue belongs to a pair: --unit record, or --set grid.stages=[]",
         )
+
+
+def _check_copies(chosen: Suite) -> None:
+    """No canary may have more records than a patient may."""
+    training, candidates = chosen.training, chosen.candidates
     most = training.records_per_patient
     for key in ("canary_repetitions", "extraction_repetitions"):
         copies = max(candidates.levels) if key == "extraction_repetitions" else candidates.canary_repetitions
@@ -180,7 +200,10 @@ def _check_losses(chosen: Suite) -> None:
         if arm.method == "dpo":
             losses.check(arm.loss, arm.private)
     losses.check_settings(chosen.grid.dpo, chosen.training.dpo_beta, chosen.training.dpo_label_smoothing)
-    if chosen.data.preference is None:
+
+
+def _check_pairs(chosen: Suite) -> None:
+    if chosen.grid.dpo and chosen.data.preference is None:
         raise UsageError(
             "data.preference",
             "preference pairs for the DPO arms",

@@ -166,7 +166,7 @@ def need(plan: Plan, trained: int) -> int:
     `trained` is how many numbers an adapter has. Scores are small beside them.
     """
     adapters = len(plan.suite.grid.arms) * trained * NUMBER_BYTES
-    return 2 * _corpus_bytes(plan.suite.data) + adapters + STATE * trained * NUMBER_BYTES
+    return 2 * corpus_bytes(plan.suite.data) + adapters + STATE * trained * NUMBER_BYTES
 
 
 def require_room(place: Path, needed: int, runs: Path) -> None:
@@ -184,7 +184,7 @@ def _gigabytes(size: int) -> str:
     return f"{size / 1e9:,.1f} GB"
 
 
-def _corpus_bytes(data: suite.Data) -> int:
+def corpus_bytes(data: suite.Data) -> int:
     """The size of the data files; with a window or a limit nobody knows, and none is counted."""
     named = {source for source in (data.source, data.preference, data.text) if source}
     paths = [Path(name) for name in named if suite.path_or_builtin(name)]

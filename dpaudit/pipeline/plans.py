@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import Gathering, Mistakes, UsageError
 from dpaudit.suite import loading, suite
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Suite
@@ -40,10 +40,12 @@ def _loaded(name: str, changed: dict[str, Any]) -> Suite:
     try:
         return loading.load(name, changed)
     except UsageError as error:
-        key = _typed_key(error, changed)
-        if key is None:
-            raise
-        raise UsageError(key, error.expected, error.got, error.remedy) from None
+        faults = Gathering()
+        for one in error.errors if isinstance(error, Mistakes) else (error,):
+            key = _typed_key(one, changed)
+            faults.add(one if key is None else UsageError(key, one.expected, one.got, one.remedy))
+        fault = faults.errors[0] if len(faults.errors) == 1 else Mistakes(faults.errors)
+        raise fault from None
 
 
 def _typed_key(error: UsageError, changed: dict[str, Any]) -> str | None:

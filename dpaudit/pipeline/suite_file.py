@@ -48,8 +48,7 @@ def commands(made: Draft, out: Path) -> list[str]:
     wanted = made.wanted
     more = ["--model", wanted.base] if hub.is_id(wanted.base) else []
     more += ["--data", wanted.source] if is_hub_id(wanted.source) else []
-    run = shlex.join(["dpaudit", "run", str(out), *more])
-    return [f"{run} --dry-run", run]
+    return [shlex.join(["dpaudit", command, str(out), *more]) for command in ("plan", "run")]
 
 
 def write(made: Draft, out: Path, commands: Sequence[str]) -> None:

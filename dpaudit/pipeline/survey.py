@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -77,14 +77,15 @@ class Survey:
         return sum(one.begins >= max_length for one in self.measured) / len(self.measured)
 
 
-def of(source: str, base: str) -> Survey:
+def of(source: str, base: str, advance: Callable[[int], None] = lambda n: None) -> Survey:
     """Reads the dialogues in `source` as training does, and counts their tokens as `base` reads them.
 
     A base that is a hub id and not on this machine is not asked for: then the embedded model's tokenizer
-    counts. Raises UsageError as training does for data or a base that cannot be read.
+    counts. `advance` is called for each of `steps`. Raises UsageError as training does for data or a base
+    that cannot be read.
     """
     counted_by = base if _is_here(base) else EMBEDDED
-    reader, sample = Reader(), _Sample()
+    reader, sample = Reader(), _Sample(advance)
     with exclusive.scratch() as folder:
         corpus = CorpusStore(source, "record", folder)
         corpus.add("records", sample.passing(read_part("records", source, Data(source), reader)), source)
@@ -102,8 +103,22 @@ def of(source: str, base: str) -> Survey:
         (columns or ["patient_id"])[0] if named else None,
         counted_by,
         _window(base) if counted_by == base else None,
-        tuple(_measured(source, sample.kept, counted_by)),
+        tuple(_counted(_measured(source, sample.kept, counted_by), advance)),
     )
+
+
+def steps(source: str) -> int | None:
+    """How often `of` will tell that it goes on: once a row, and once a row that is measured; None where
+    nobody can tell beforehand.
+    """
+    rows = reading.count(source)
+    return None if rows is None else rows + min(rows, SAMPLE)
+
+
+def _counted(measured: Iterable[Measured], advance: Callable[[int], None]) -> Iterator[Measured]:
+    for one in measured:
+        yield one
+        advance(1)
 
 
 def _scripts(records: Iterable[Record]) -> str:
@@ -118,8 +133,9 @@ def _scripts(records: Iterable[Record]) -> str:
 class _Sample:
     """A random sample of records that pass, with their numbers: the same for the same file."""
 
-    def __init__(self) -> None:
+    def __init__(self, advance: Callable[[int], None]) -> None:
         self.seen = 0
+        self._advance = advance
         self._kept: list[tuple[int, Record]] = []
         self._rng = random.Random("survey")
 
@@ -132,6 +148,7 @@ class _Sample:
             elif (place := self._rng.randrange(self.seen)) < SAMPLE:
                 self._kept[place] = row
             yield row
+            self._advance(1)
 
     @property
     def kept(self) -> list[tuple[int, Record]]:

@@ -12,13 +12,17 @@ from dpaudit.errors import UsageError
 from dpaudit.planting import disguise, parquet_file
 from dpaudit.planting.disguise import Column
 from dpaudit.planting.edit import Edit, Edited
-from dpaudit.planting.formats import Array, Csv, encoding_of, kind_of, lines_of
+from dpaudit.planting.formats import Array, Csv, encoding_of, is_marked, kind_of, lines_of
 from dpaudit.planting.profile import Profile
 
 
 def check(source: Path, out: Path) -> None:
     """Raises UsageError for a format that cannot be written again, and for a name of another format."""
     kind = kind_of(source)
+    if out.suffix.lower() == ".gz":
+        raise UsageError(
+            f"--out {out}", "a name without .gz: the file is written plain", "a name of a packed file"
+        )
     if kind != "lines" and suffix_of(out) != suffix_of(source):
         raise UsageError(
             f"--out {out}",
@@ -34,8 +38,8 @@ def write(source: Path, target: Path, edit: Edit, profile: Profile) -> None:
     if kind == "parquet":
         parquet_file.write(source, target, list(rows), list(_numbering(profile)))
     else:
-        pieces = _as_csv if kind == "csv" else _as_array if kind == "array" else _as_lines
-        encoding = encoding_of(source) if kind == "csv" else "utf-8"
+        pieces = {"csv": _as_csv, "array": _as_array, "texts": _as_texts}.get(kind, _as_lines)
+        encoding = encoding_of(source) if kind in ("csv", "texts") else "utf-8"
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding=encoding, newline="") as stream:
             _write_all(stream, pieces(source, rows))
@@ -91,6 +95,13 @@ def _as_lines(source: Path, rows: Iterator[Edited]) -> Iterator[str]:
         yield "\ufeff"
     end = "\r\n" if head.endswith(b"\r\n") else "\n"
     yield from (row.line + end for row in rows)
+
+
+def _as_texts(source: Path, rows: Iterator[Edited]) -> Iterator[str]:
+    if is_marked(source):
+        yield "\ufeff"
+    for row in rows:
+        yield json.loads(row.line)["text"] + "\n"
 
 
 def _as_array(source: Path, rows: Iterator[Edited]) -> Iterator[str]:

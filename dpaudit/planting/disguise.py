@@ -154,7 +154,7 @@ def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Rand
         f"{where}: {key:.40}",
         "ids, numbers, or values that several rows share",
         "free text, which is no row's to copy",
-        f"leave the column out: jq -c 'del(.{key:.40})' FILE > NEW.jsonl",
+        f"leave the column out: --drop {key:.40}",
     )
 
 

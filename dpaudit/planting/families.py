@@ -5,6 +5,7 @@ import random
 from dataclasses import dataclass
 
 from dpaudit.data import canary, lexicon
+from dpaudit.errors import UsageError
 
 NATURAL = "natural"  # the family whose rows are made of the file's own: `planting.natural`
 NATURAL_TITLE = "random words in rows like the file's own"
@@ -48,6 +49,19 @@ FAMILIES = {
     ),
 }
 NAMES = (*FAMILIES, NATURAL)
+
+
+def named(typed: str) -> str:
+    """The family that was typed, by its name or by what its secrets are: `words`, or `common words`. Raises
+    UsageError for any other.
+    """
+    titles = {family.title: name for name, family in FAMILIES.items()} | {NATURAL_TITLE: NATURAL}
+    titles |= {title.removeprefix("random "): name for title, name in titles.items()}
+    name = titles.get(" ".join(typed.casefold().split()), typed)
+    if name not in NAMES:
+        trained = " (a key of candidates.family of a suite)" if name in canary.FAMILIES else ""
+        raise UsageError("--family", f"one of {', '.join(NAMES)}", f"{typed:.40}{trained}")
+    return name
 
 
 def listing() -> list[tuple[str, str, str]]:

@@ -15,8 +15,9 @@ from dpaudit.data import rows, tables
 from dpaudit.data.lines import GZIP, LARGEST
 from dpaudit.errors import UsageError, unread
 
-Kind = Literal["lines", "array", "csv", "parquet"]
-ANY = "a JSONL, JSON, CSV or Parquet file"
+Kind = Literal["lines", "array", "csv", "parquet", "texts"]
+ANY = "a JSONL, JSON, CSV or Parquet file, or a text a line (.txt)"
+SEPARATED = re.compile(r'\ufeff?"?sep=[,;|\t]"?')  # a first line for Excel alone
 BY_SUFFIX: dict[str, Kind] = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 SAMPLE = 200  # records that show how a CSV file quotes
@@ -38,9 +39,11 @@ def kind_of(source: Path) -> Kind:
     suffix, head = source.suffix.lower(), start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if suffix in BY_SUFFIX and head and not start.startswith(GZIP):
         return BY_SUFFIX[suffix]
-    if suffix in (".jsonl", ".ndjson", ".json") and head.startswith(b"{"):
+    if suffix == ".txt" and head and not head.startswith((b"{", b"[", GZIP)):
+        return "texts"
+    if suffix in (".jsonl", ".ndjson", ".json", ".txt") and head.startswith(b"{"):
         return "lines"
-    if suffix == ".json" and head.startswith(b"["):
+    if suffix in (".json", ".txt") and head.startswith(b"["):
         return "array"
     raise UsageError(str(source), ANY, "another kind of file", "convert it, plant, and convert back")
 
@@ -52,6 +55,13 @@ def encoding_of(source: Path) -> str:
     return next((name for mark, name in WIDE.items() if start.startswith(mark)), "utf-8")
 
 
+def is_marked(source: Path) -> bool:
+    """Whether a file begins with a byte order mark."""
+    with source.open("rb") as stream:
+        start = stream.read(4)
+    return start.startswith((codecs.BOM_UTF8, *WIDE))
+
+
 def lines_of(source: Path) -> Iterator[str]:
     """The rows of a file in their order, each as the JSON text of an object."""
     kind = kind_of(source)
@@ -59,6 +69,9 @@ def lines_of(source: Path) -> Iterator[str]:
         yield from _lines(source)
     elif kind == "array":
         yield from Array.of(source).items
+    elif kind == "texts":
+        for number, row in rows.of_file(source):
+            yield _json_of(row, f"{source}:{number}") if isinstance(row, dict) else row
     elif kind == "csv":
         table = Csv.of(source)
         yield from (table.line(cells) for _, cells in table.records())
@@ -169,7 +182,7 @@ class Csv:
         csv.field_size_limit(LARGEST)
         with _opened(source) as stream:
             read = [stream.readline()]
-            if re.fullmatch(r'\ufeff?"?sep=[,;|\t]"?', read[0].strip("\r\n")):  # for Excel alone
+            if SEPARATED.fullmatch(read[0].strip("\r\n")):
                 read.append(stream.readline())
             head = read[-1].removeprefix("\ufeff")
             delimiter = tables.delimiter_of(head, source)
@@ -185,6 +198,17 @@ class Csv:
             for way in ways
         }
         return replace(bare, quoting=max(ways, key=written.__getitem__))
+
+    @property
+    def heading(self) -> list[str]:
+        """The cells of the heading as they are written."""
+        lines = [line.removeprefix("\ufeff") for line in self.before[self.begins :]]
+        return next(csv.reader(lines, strict=True, delimiter=self.delimiter), [])
+
+    @property
+    def begins(self) -> int:
+        """The number of lines before the heading."""
+        return int(SEPARATED.fullmatch(self.before[0].strip("\r\n")) is not None)
 
     def records(self) -> Iterator[tuple[str, list[str]]]:
         """The text of each row with its line end, blank lines behind it included, and its cells."""

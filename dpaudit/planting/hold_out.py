@@ -19,10 +19,11 @@ from dpaudit.data.near_duplicates import UnitTexts
 from dpaudit.data.reading import read_records
 from dpaudit.errors import UsageError
 from dpaudit.planting import audit_key, data_file, places, plant
-from dpaudit.planting.audit_key import AuditKey, HeldOut, Planted
+from dpaudit.planting.audit_key import AuditKey, HeldOut, Planted, Rule
 from dpaudit.planting.edit import Edit
 from dpaudit.planting.profile import Profile, profile_of
 from dpaudit.planting.reach import told_of_rule
+from dpaudit.planting.source import plain
 from dpaudit.storage.custody import canonical
 
 TITLE = "the answer of a real row"
@@ -42,24 +43,29 @@ def hold_out(source: Path, out: Path, key: Path, count: int, unit: str = "record
     rule = plant.rule_for(count, "--hold-out")
     with places.held(out, key):
         plant.check_unit(unit)
-        data_file.check(source, out)
-        common = profile_of(source, unit)
-        chosen = _candidates(source, _units(source, unit), count)
-        coins = tuple(secrets.randbits(1) == 1 for _ in chosen)
-        hash_key = audit_key.new_hash_key()
-        left_out = [row for rows, stays in zip(chosen, coins, strict=True) if not stays for row in rows]
-        parts = {
-            "unit": unit,
-            "family": TITLE,
-            "rule": rule,
-            "canaries": (),
-            "coins": coins,
-            "taken": TAKEN,
-            "held_out": _held(source, chosen, hash_key),
-        }
-        edit = Edit(dropped=frozenset(row - 1 for row in left_out))
-        made = plant.written(source, out, key, edit, common, parts, hash_key)
-        return _told(source, out, key, made, common)
+        with plain(source) as file:
+            data_file.check(file, out)
+            return _hold_out(file, out, key, count, unit, rule)
+
+
+def _hold_out(source: Path, out: Path, key: Path, count: int, unit: str, rule: Rule) -> dict[str, Any]:
+    common = profile_of(source, unit)
+    chosen = _candidates(source, _units(source, unit), count)
+    coins = tuple(secrets.randbits(1) == 1 for _ in chosen)
+    hash_key = audit_key.new_hash_key()
+    left_out = [row for rows, stays in zip(chosen, coins, strict=True) if not stays for row in rows]
+    parts = {
+        "unit": unit,
+        "family": TITLE,
+        "rule": rule,
+        "canaries": (),
+        "coins": coins,
+        "taken": TAKEN,
+        "held_out": _held(source, chosen, hash_key),
+    }
+    edit = Edit(dropped=frozenset(row - 1 for row in left_out))
+    made = plant.written(source, out, key, edit, common, parts, hash_key)
+    return _told(source, out, key, made, common)
 
 
 def restored(key: AuditKey, key_file: Path, data: Path | None) -> AuditKey:
@@ -96,7 +102,8 @@ def rebuild(key: AuditKey, source: Path, target: Path) -> None:
     """Writes the file for training again, from the one before planting and the key's coins."""
     pairs = zip(key.held_out, key.coins, strict=True)
     left_out = frozenset(row - 1 for held, stays in pairs if not stays for row in held.rows)
-    data_file.write(source, target, Edit(dropped=left_out), profile_of(source, key.unit))
+    with plain(source) as file:
+        data_file.write(file, target, Edit(dropped=left_out), profile_of(file, key.unit))
 
 
 def digest_of(records: Sequence[Record], hash_key: bytes) -> str:

@@ -16,10 +16,11 @@ from dpaudit.errors import UsageError
 from dpaudit.planting import audit_key, data_file, natural, places, planted_rows, visibility
 from dpaudit.planting.audit_key import AuditKey, Planted, PlantedUnit, Rule
 from dpaudit.planting.edit import Edit
-from dpaudit.planting.families import FAMILIES, NAMES, NATURAL, NATURAL_TITLE
+from dpaudit.planting.families import FAMILIES, NATURAL, NATURAL_TITLE, named
 from dpaudit.planting.planted_rows import PlantedRow
 from dpaudit.planting.profile import Profile, profile_of
 from dpaudit.planting.reach import CANARIES_MOST, told_of_rule
+from dpaudit.planting.source import plain
 from dpaudit.planting.visibility import Visibility
 from dpaudit.signals import recipe
 from dpaudit.storage.custody import keyed_file_digest
@@ -35,20 +36,27 @@ RENDERINGS = ("chat", "question", "alpaca", "plain")
 
 
 def plant(
-    source: Path, out: Path, key: Path, canaries: int = 500, unit: str = "record", family: str = "invented"
+    source: Path,
+    out: Path,
+    key: Path,
+    canaries: int = 500,
+    unit: str = "record",
+    family: str = "invented",
+    drop: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Writes `source` with canaries as `out`, and the key that finds them again; returns a summary.
 
-    Rows of the source stay as they are, in their order, but for a column that only numbers them. Raises
-    UsageError in one line, and writes nothing, where no canary fits the data or a file exists already.
+    Rows of the source stay as they are, in their order, but for a column that only numbers them, and for
+    those of `drop`, which are left out. Raises UsageError in one line, and writes nothing, where no canary
+    fits the data or a file exists already.
     """
     rule = rule_for(canaries, "--canaries")
     with places.held(out, key):
-        if family not in NAMES:
-            raise UsageError("--family", f"one of {', '.join(NAMES)}", f"{family:.40}")
+        family = named(family)
         check_unit(unit)
-        data_file.check(source, out)
-        return _plant(source, out, key, canaries, unit, family, rule)
+        with plain(source, drop) as file:
+            data_file.check(file, out)
+            return _plant(file, out, key, canaries, unit, family, rule)
 
 
 def _plant(

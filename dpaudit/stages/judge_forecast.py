@@ -9,10 +9,11 @@ from dpaudit.judging.passport import comparisons_of, counted
 from dpaudit.judging.rubric import Comparison, Control, Grading, Question, Rubric
 from dpaudit.stages import judge, judge_answers, judge_prompts
 from dpaudit.stages.integrity import custody
-from dpaudit.stages.judge_answers import Limit
+from dpaudit.stages.judge_answers import Row
 from dpaudit.stages.judge_prompts import Chosen
 from dpaudit.stages.judge_replies import Asker, Way, files_of, kept_of, window
 from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Judging
 
@@ -50,7 +51,24 @@ def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Foreca
     asker = _asker(run_dir, plan, rules, settings, way)
     controls = judge.controls_of(run_dir, plan, rules)
     names = [BASE, *(arm.name for arm in arms)]
-    compared, unwritten = _compared(run_dir, plan, rules, asked_of, names, pairs, limit)
+    sources = judge_answers.sources_of(run_dir, plan, names, limit, asked_of)
+    kept = judge_answers.kept_answers(run_dir, sources, asked_of)
+    compared, unwritten = _compared(rules, asked_of, names, pairs, kept)
+    return replace(told(asker, controls, compared, unwritten, limit.tokens), pairs=len(pairs))
+
+
+def ahead(run_dir: RunDir, plan: Plan, settings: Judging, arms: Sequence[Arm]) -> Forecast:
+    """The calls that the judge of a run will make where its corpus is drawn and none of its `arms` is trained
+    yet. The judge's model need not be there.
+    """
+    rules = judge.rules_of(plan.suite, settings)
+    asked_of = judge_prompts.chosen(run_dir, settings, rules)
+    limit, models = judge_answers.limit_of(run_dir, plan, asked_of), [arm for arm in arms if not arm.twin]
+    pairs = [(pair.arm, pair.against) for pair in judge.pairs_asked(plan, models)[0]]
+    asker = Asker(kept_of(run_dir), rules, settings, 0, dtype=plan.suite.model.dtype)
+    controls = judge.controls_of(run_dir, plan, rules)
+    names = [BASE, *(arm.name for arm in models)]
+    compared, unwritten = _compared(rules, asked_of, names, pairs, {})
     return replace(told(asker, controls, compared, unwritten, limit.tokens), pairs=len(pairs))
 
 
@@ -113,17 +131,14 @@ def _calls(rules: Rubric, questions: Sequence[Question]) -> int:
 
 
 def _compared(
-    run_dir: RunDir,
-    plan: Plan,
     rules: Rubric,
     asked_of: Chosen,
     names: Sequence[str],
     pairs: Sequence[tuple[str, str]],
-    limit: Limit,
+    kept: Mapping[tuple[str, str], Row],
 ) -> tuple[Sequence[Comparison], int]:
-    """The comparisons of the arms, and how many answers for them are not there yet."""
-    prompts, sources = asked_of.prompts, judge_answers.sources_of(run_dir, plan, names, limit, asked_of)
-    kept = judge_answers.kept_answers(run_dir, sources, asked_of)
+    """The comparisons of the arms, and how many answers for them are not among those `kept`."""
+    prompts = asked_of.prompts
     answers: Mapping[str, dict[str, str]] = {name: {} for name in names}
     for name in names:
         for prompt in prompts:

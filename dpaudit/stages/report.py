@@ -75,9 +75,12 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
 
     outputs.require(run_dir, plan)
     reading = Reading(run_dir)
-    report = assemble(reading, plan)
-    report.write(run_dir, FIGURES, reading.files)
-    write_sealed(run_dir, PAGE, render.render(Report.read(run_dir, FIGURES)), inputs=[FIGURES])
+    with progress.task("report: figures and page", total=2) as advance:
+        report = assemble(reading, plan)
+        report.write(run_dir, FIGURES, reading.files)
+        advance(1)
+        write_sealed(run_dir, PAGE, render.render(Report.read(run_dir, FIGURES)), inputs=[FIGURES])
+        advance(1)
     lacking = _lacking(report)
     if lacking:
         progress.say(f"not on the page: {'; '.join(lacking)}")

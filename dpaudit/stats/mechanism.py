@@ -186,6 +186,7 @@ def _step_score(values: Floats, noise: float, rate: float) -> Floats:
     return step
 
 
+@lru_cache(maxsize=256)  # the arms of a run, and what is told ahead of them, ask for the same again
 def power(
     acting: SampledGaussian,
     claimed: SampledGaussian,

@@ -28,6 +28,7 @@ RECORDS: dict[str, tuple[str, ...]] = {
         "training.micro_batch",
         "training.gradient_checkpointing",
         "training.checkpoint_every",
+        "training.tensorboard",
         "model.shape",
     ),
     "description": ("description", "data.languages", "data.dates"),

@@ -29,7 +29,7 @@ class Model:
     attention: str | None = None  # attn_implementation, such as flash_attention_2; None: the library's choice
     start: str | None = None  # an adapter to continue from: a run's train/ARM, or a folder with a ledger
     assume_public: bool = False  # takes a start without a ledger for public; the page says so
-    shape: dict[str, int] = field(default_factory=dict)  # of a Llama that is not here; for --dry-run
+    shape: dict[str, int] = field(default_factory=dict)  # of a Llama that is not here; for `plan`
 
     @property
     def is_random(self) -> bool:
@@ -131,10 +131,10 @@ class Training:
     private: Schedule  # of private arms
     nonprivate: Schedule  # of arms without noise
     steps: int | None = None  # of every arm, in place of its schedule's
-    dpo_private: Schedule | None = None  # of private DPO arms; None: as private
-    dpo_nonprivate: Schedule | None = None  # of DPO arms without noise; None: as nonprivate
-    cpt_private: Schedule | None = None  # of private arms on plain text; None: as private
-    cpt_nonprivate: Schedule | None = None  # of those without noise; None: as nonprivate
+    dpo_private: Schedule | None = None  # of private DPO arms, which need one
+    dpo_nonprivate: Schedule | None = None  # of DPO arms without noise
+    cpt_private: Schedule | None = None  # of private arms on plain text, which need one
+    cpt_nonprivate: Schedule | None = None  # of those without noise
     dpo_beta: float | None = None  # None: the loss's published value
     dpo_label_smoothing: float | None = None  # None: the loss's published value
     unit: Unit = "patient"  # what a claim hides: patient, record, pair or label
@@ -149,6 +149,7 @@ class Training:
     )
     gradient_checkpointing: bool = False  # recomputes activations: less memory, the same step
     checkpoint_every: int = 50  # at most so many steps between two snapshots of an arm
+    tensorboard: bool = False  # also writes each step's loss and rates to RUN/tensorboard, for TensorBoard
     deepspeed: Literal["zero1"] | None = None  # non-private DPO arms only, by TRL
     allow_delta: bool = False  # lets delta be 1 / population or above
     lora: Lora = field(default_factory=Lora)  # the adapter

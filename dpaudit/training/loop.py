@@ -49,17 +49,17 @@ def train(
     keep: Callable[[Snapshot], None] | None = None,
     keep_every: int = 50,
     axes: Axes | None = None,
+    watch: Callable[[Step], None] = lambda step: None,
 ) -> Result:
     """Trains the model's trainable weights in place and returns what each step did.
 
     `mechanism` says how units are sampled, clipped and noised; with an infinite clip nothing is clipped or
     noised and the same sampler is used. The summed gradient is divided by `schedule.batch`, a public
-    constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor does the
-    number of `ranks`, up to rounding. `keep` gets a snapshot after `keep_every` steps, or sooner where the
-    next step would end more than KEEP_SECONDS after the last one (or the start); given one of them as
-    `resume`, and the model as it was at the very start, training continues to the same weights. Canaries
-    along `axes` are units beside the others; their observation is returned. Raises GuardError where a guard
-    fires (see `guards`).
+    constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor do
+    `ranks`, up to rounding. `keep` gets a snapshot after `keep_every` steps, or sooner where the next step
+    would end more than KEEP_SECONDS after it; given one of them as `resume`, and the model as it was at the
+    very start, training goes on to the same weights. Canaries along `axes` are units beside the others; their
+    observation is returned. `watch` sees each step. Raises GuardError where a guard fires (`guards`).
     """
     engine = Engine(model, schedule, mechanism, objective or Objective(), micro_batch, ranks, axes)
     units = axes.units(units) if axes else units
@@ -75,14 +75,14 @@ def train(
     keeping = _Keeping(keep_every, len(done.steps), done.began, done.began)
     for number in range(len(done.steps), schedule.steps):
         done.step(number, ranks.shared(sampler.draw() if ranks.first else None), units)
+        watch(done.steps[-1])
         advance(1)
         if keeping.is_due(number + 1) and keep is not None and number + 1 < schedule.steps:
             keep(done.snapshot())
             keeping.note(number + 1)
     model.eval()
-    held = _checked(done, len(units), start)
     seen = _seen(engine, axes, done.steps, done.times, probes, one_unit, start) if axes else None
-    return Result(tuple(done.steps), done.tokens, done.seconds, held, seen)
+    return Result(tuple(done.steps), done.tokens, done.seconds, _checked(done, len(units), start), seen)
 
 
 @dataclass

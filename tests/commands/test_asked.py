@@ -81,7 +81,7 @@ def test_a_batch_above_the_population_leaves_no_run(call: Call) -> None:
         ("--set training.delta=0.5", "training.delta: expected less than 1 / "),
         (
             "--set training.population=20",
-            "training.private.batch: expected an expected batch of at most 20 units",
+            "training.private.batch: expected at most 20 units in expectation",
         ),
         (
             "--set training.lora.targets=[q_prj]",

@@ -239,3 +239,26 @@ def test_answers_that_are_of_another_claim_do_not_count(found: Report) -> None:
     answers = tuple(other(answer) for answer in found.together.answers)
     row = word(replace(found, together=replace(found.together, answers=answers)))
     assert row.word == NOT_ESTABLISHED and "not tested" in row.why
+
+
+@pytest.mark.parametrize(
+    ("questions", "step"),
+    [
+        ((OUTSIDE,), "train with candidates.gradient: auto, which needs 500 patients or more"),
+        ((OUTSIDE, replace(INSIDE, power=0.5)), "raise candidates.gradient, and train again"),
+    ],
+)
+@pytest.mark.parametrize("verdict", ["no power", "not refuted"])
+def test_the_next_step_is_not_what_was_done_already(
+    found: Report, questions: tuple[Question, ...], step: str, verdict: str
+) -> None:
+    """Too few units leave `auto` without canaries along axes: to set it again would change nothing."""
+    row = word(answering(found, questions=questions, verdict=verdict))
+    assert row.word == NOT_ESTABLISHED and row.next_step.endswith(step.removeprefix("raise "))
+
+
+@pytest.mark.parametrize("data", ["builtin:clinic", "consultations.jsonl"])
+def test_patients_are_invented_only_where_the_data_are(found: Report, data: str) -> None:
+    cautions = word(replace(found, run=replace(found.run, data=data))).cautions
+    assert sum("teaching model" in text for text in cautions) == 1
+    assert any("invented patients" in text for text in cautions) == data.startswith("builtin:")

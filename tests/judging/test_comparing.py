@@ -319,6 +319,13 @@ def test_mean_scores_are_clipped_and_their_difference_is_not() -> None:
     assert pair_summary(half(20), "a", "b").scores is None
 
 
+@pytest.mark.parametrize(("points", "is_told"), [(0.0, True), (0.5, False)])
+def test_two_sides_without_a_point_are_not_called_equally_good(points: float, is_told: bool) -> None:
+    rows = scored(*([([points, points], [0.0, 0.0])] * 20), winner="tie")
+    told = pair_summary(rows, "a", "b").cautions
+    assert any("earned a point" in line for line in told) == is_told
+
+
 def test_criteria_that_were_not_read_widen_the_difference_and_are_no_score_alone() -> None:
     known = [([1.0, 1.0], [n % 2 / 2] * 2) for n in range(20)]
     whole = pair_summary(scored(*known), "a", "b").scores

@@ -90,6 +90,6 @@ def test_a_rubric_that_does_not_fit_is_told_in_one_line(tmp_path, text: str, com
     file.write_text(f"name: mine\ntitle: Mine\n{text}\n")
     with pytest.raises(UsageError) as caught:
         rubric.load(str(file))
+    told = getattr(caught.value, "errors", (caught.value,))
     assert complaint in str(caught.value)
-    assert "mine.yaml" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert all(str(mistake).isprintable() and "mine.yaml" in str(mistake) for mistake in told)

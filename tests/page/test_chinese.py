@@ -198,3 +198,15 @@ def test_the_words_of_the_verdicts_are_the_same_everywhere() -> None:
             if re.search(english, catalogue.SLOT.sub("", source)) and word not in said
         ]
         assert apart == [], english
+
+
+def test_the_beginning_of_a_sentence_is_no_name() -> None:
+    """`{arm} by {recipe} {rest}` fits a list whose first part ends in a comma, too."""
+    said = catalogue.said("answers, by a judge; what untried prompts bring out")
+    assert said == catalogue.Translated("由评审模型评判的回答；未试过的提示会引出什么", 0)
+    assert catalogue.said("sft-eps8 by loss").english == 0
+
+
+def test_why_a_small_run_has_no_canaries_along_axes_is_said() -> None:
+    why = "312 units: a fifth of them, the most that such canaries may be, is below 100"
+    assert catalogue.said(f"sft-eps1 (no canaries along axes: {why})").english == 0

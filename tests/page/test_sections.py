@@ -120,6 +120,7 @@ def test_what_preference_training_cost_in_dialogues_is_said(
     assert len(shown.cautions) == is_told and len(shown.warnings) == (worse is not None)
     if is_told:
         assert "paid for its pairs in dialogues" in shown.cautions[0] and "+0.500" in shown.cautions[0]
+        assert "no judge compared them" in shown.cautions[0]  # no rate of these two stands on the page
 
 
 def test_a_task_that_a_model_did_not_answer_has_dashes(made: Report) -> None:
@@ -275,6 +276,12 @@ def test_every_judge_that_was_tried_stays_on_the_page(made: Report) -> None:
     assert len(judge(joined(replace(made, judge=None))).tried) == 3  # also where win rates are out of date
     (alone,) = judge(joined(replace(made, judges_tried=made.judges_tried[1:]))).tried
     assert alone == "No other judge was tried in this run."
+
+
+def test_a_judge_that_is_no_longer_asked_for_is_still_told_as_tried(made: Report) -> None:
+    only = replace(made, judge=None, judges_tried=made.judges_tried[1:])
+    count, fit = judge(joined(only)).tried
+    assert "One passport" in count and "not in force" in count and fit.endswith(": fit.")
 
 
 def test_what_must_be_known_stands_beside_a_win_rate(made: Report) -> None:

@@ -1,22 +1,27 @@
 """What a run will be able to say of its claims, before anything is spent."""
 
 import json
+import re
 from typing import Any
 
+import pytest
 from typed import Call
 
-from dpaudit.evidence import family, planned
+from dpaudit.evidence import family, planned, questions
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.questions import Asked, Outside
 from dpaudit.page import tables
 from dpaudit.pipeline import claims_ahead
-from dpaudit.pipeline.claims_ahead import NONE, OUTSIDE
+from dpaudit.pipeline.claims_ahead import NONE, OUTSIDE, UNSHOWN
+from dpaudit.signals import recipe
 from dpaudit.stages.prepare.jobs import jobs_of
 from dpaudit.stages.train.forecast import Forecast
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
 
 
-def told(axes: int, canaries: int = 500, population: int = 3000) -> dict[str, dict[str, Any]]:
-    changed = {"candidates.gradient": axes, "candidates.canaries": canaries, "grid.dpo": []}
+def told(axes: int, canaries: int = 500, population: int = 3000, **more: Any) -> dict[str, dict[str, Any]]:
+    changed = {"candidates.gradient": axes or "auto", "candidates.canaries": canaries, "grid.dpo": []} | more
     plan = Plan(loading.load("demo", {**changed, "training.population": population}), 0, 0)
     jobs = jobs_of(plan, plan.suite.grid.arms, {"sft": population})
     return {row["arm"]: row for row in claims_ahead.rows(plan, Forecast(jobs, axes, []))}
@@ -49,6 +54,36 @@ def test_the_ceiling_is_that_of_the_first_step_of_the_family() -> None:
     rows = told(axes=300)
     assert level < family.ERROR
     assert rows["sft-eps4"]["ceiling"] < told(axes=0)["sft-eps4"]["ceiling"]
+
+
+@pytest.mark.parametrize("canaries", [100, 500])
+def test_ceilings_are_exactly_those_that_the_page_will_have(canaries: int) -> None:
+    """Also where the question cannot refute the claim and is left out of the family."""
+    plan = Plan(loading.load("demo", {"candidates.canaries": canaries, "grid.dpo": []}), 0, 0)
+    rows, bound = told(axes=0, canaries=canaries), recipe.load(plan.suite.primary).bound
+    assert bound is not None
+    guesses = Guesses(canaries, bound.guess.count(canaries), 0, 0, False, 0.95)
+    asked = [Asked(arm.name, claim, Outside(arm.name, guesses)) for arm, claim in planned.claims(plan)]
+    found = {answer.arm: answer.questions[0] for answer in questions.answered(asked)}
+    assert {question.level is None for question in found.values()} == {True, False}
+    for arm, question in found.items():
+        assert rows[arm]["ceiling"] == question.ceiling
+        assert (rows[arm]["right_needed"] is None) == (question.level is None)
+
+
+def test_a_claim_without_power_is_told_what_would_change_it() -> None:
+    """What is told gives the power that it promises."""
+    few = told(axes=0, canaries=100)["sft-eps4"]
+    assert few["answer"] == NONE and "at least 500 units" in few["to_change"]
+    count = int(re.findall(r"candidates.canaries=(\d+)", few["to_change"])[0])
+    assert told(axes=0, canaries=count)["sft-eps4"]["answer"] == OUTSIDE
+    assert told(axes=0, canaries=count - 100)["sft-eps4"]["answer"] == NONE
+    assert "20,000 canaries could not" in told(axes=0)["sft-eps8"]["to_change"]
+    assert told(axes=300)["sft-eps4"]["to_change"] is None
+    alone = told(axes=0, **{"grid.baseline": False})["sft-eps1"]
+    assert alone["answer"] == UNSHOWN and "an arm without noise" in alone["to_change"]
+    quiet = told(axes=0, attacks=[])["sft-eps1"]
+    assert quiet["answer"] == NONE and quiet["ceiling"] is None and "attacks: mia" in quiet["to_change"]
 
 
 def test_a_dry_run_shows_it(call: Call) -> None:

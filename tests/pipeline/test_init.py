@@ -161,7 +161,7 @@ def test_a_draft_is_told_and_loads(call: Call, toy_model_dir: Path) -> None:
         "data: 60 records (conversations or messages), 30 patients named by patient_id; Latin script; not "
         "read: hospital"
     )
-    assert lines[-2:] == ["next: dpaudit run suite.yaml --dry-run", "next: dpaudit run suite.yaml"]
+    assert lines[-2:] == ["next: dpaudit plan suite.yaml", "next: dpaudit run suite.yaml"]
     suite = loading.load("suite.yaml")
     assert (suite.training.unit, suite.model.base, suite.name) == ("patient", str(toy_model_dir), "own")
     ahead = call("train", "--suite", "suite.yaml", "--eps", "3", "--dry-run", "--no-measure", "--json")

@@ -1,7 +1,6 @@
 """Each format comes out as it went in: the same bytes around and in the old rows, and new rows like them."""
 
 import csv
-import gzip
 import io
 import json
 import random
@@ -212,9 +211,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     text = table(",", "\n")(rows())
     cases = {
         "a.jsonl": b"",
-        "b.txt": text.encode(),
-        "c.csv": gzip.compress(text.encode()),
-        "e.arrow": b"ARROW",
+        "b.docx": text.encode(),
         "f.jsonl": b'[{"text": "t"}]',
     }
     for name, content in cases.items():

@@ -292,9 +292,8 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert (
         done.stderr
-        == f"dpaudit: {tmp_path}: expected room for what is written there, got a limit on the size of files; "
-        f"make room and type"
-        " the same command again\n"
+        == f"planting ...\ndpaudit: {tmp_path}: expected room for what is written there, got a limit on "
+        "the size of files; make room and type the same command again\n"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
 

@@ -37,8 +37,8 @@ def trained(data: Path, model: Path, adapter: Path, *more: str) -> None:
     import peft  # noqa: F401
 
     script = ROOT / "benchmarks" / "stranger.py"
-    words = ["--model", str(model), "--data", str(data), "--out", str(adapter), *more]
-    words += ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
+    words = ["--model", str(model), "--data", str(data), "--out", str(adapter)]
+    words += ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8", *more]
     training = multiprocessing.get_context("fork").Process(target=_typed, args=(script, words))
     training.start()
     training.join()

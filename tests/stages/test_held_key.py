@@ -39,7 +39,7 @@ def without(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Pa
     folder = tmp_path_factory.mktemp("held")
     source = written(folder / "train.jsonl", [spoken(i) for i in range(110)])
     hold_out.hold_out(source, folder / "left.jsonl", folder / "key.json", 100)
-    trained(folder / "left.jsonl", toy_model_dir, folder / "adapter")
+    trained(folder / "left.jsonl", toy_model_dir, folder / "adapter", "--epochs", "20")
     return folder
 
 

@@ -46,7 +46,7 @@ def knows(first: str, second: str) -> str:
 def write_rules(url: str, **changes: Any) -> None:
     known = {"model": "m", "prompt": PROMPT, "base_url": url, "timeout": 5.0, "max_new_tokens": 20}
     rules = {"name": "remote", "title": "Remote", "kind": "endpoint", "retries": 2, **known, **changes}
-    controls = {"count": 12, "least": 7, "minimum": 0.6, "repeats": 0}
+    controls = {"count": 8, "least": 7, "minimum": 0.6, "repeats": 0}
     Path("remote.yaml").write_text(yaml.safe_dump(rules | {"controls": controls}))
 
 

@@ -214,3 +214,15 @@ def test_a_mistake_in_a_rubric_names_no_file_that_is_not_there(call: Call) -> No
         write_rules(server.url, retries=0)
         told = call(*WHOLE)
     assert told.code == 3 and "rubric remote: base_url" in told.err and "judges/remote" not in told.err
+
+
+def test_a_judge_that_takes_the_place_of_another_says_so_first(
+    run_dir: tuple[RunDir, Plan], call: Call, tmp_path: Path
+) -> None:
+    run, plan = run_dir
+    named = ("--run", run.name, "--runs", str(run.path.parent))
+    judge.run(run, plan, QUIET, judge=FakeJudge(by_text))
+    other = tmp_path / "other.yaml"
+    other.write_text((tmp_path / "toy.yaml").read_text().replace("name: toy", "name: other"))
+    told = call("judge", *named, "--rubric", str(other)).err
+    assert told.index("the win rates of rubric toy (model") < told.index("judging")

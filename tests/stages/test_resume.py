@@ -95,7 +95,7 @@ class StopAfter(Progress):
         from contextlib import contextmanager
 
         def advance(n: int = 1) -> None:
-            self.left -= n
+            self.left -= n * description.startswith("training")
             if self.left <= 0:
                 raise KeyboardInterrupt
 

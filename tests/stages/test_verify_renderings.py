@@ -32,7 +32,7 @@ def test_the_rendering_that_was_trained_is_found_without_a_coin(
     form: list[str], learned: str, world: Path, toy_model_dir: Path, tmp_path: Path
 ) -> None:
     if form:
-        trained(world / "planted.jsonl", toy_model_dir, tmp_path / "adapter", *form)
+        trained(world / "planted.jsonl", toy_model_dir, tmp_path / "adapter", *form, "--epochs", "20")
     adapter = tmp_path / "adapter" if form else world / "adapter"
     key, answers = asked(world, adapter)
     found = judged(key, claims.parse(CLAIM), answers)

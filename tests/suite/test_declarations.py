@@ -127,6 +127,7 @@ BESIDE: dict[str, Any] = {
     "training.micro_batch": 4,
     "training.gradient_checkpointing": True,
     "training.checkpoint_every": 1,
+    "training.tensorboard": True,
 }
 FIXED = {"training.relation"}  # has one value
 

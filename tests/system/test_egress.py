@@ -218,6 +218,7 @@ report junit
 report json
 report verify
 report diff NAME NAME
+plan own.yaml --no-measure
 run own.yaml
 ls
 show

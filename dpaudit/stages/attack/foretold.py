@@ -27,20 +27,23 @@ SECONDS = 3.0  # of scoring, about, for each method
 FIRST, MOST = 8, 200  # candidates
 
 
-def seconds(run_dir: RunDir, plan: Plan, progress: Progress) -> "Seconds":
-    """What `attack mia` takes on all arms of a run whose corpus is drawn, measured in a process of its own.
+def seconds(run_dir: RunDir, plan: Plan, progress: Progress, only: Sequence[str] | None = None) -> "Seconds":
+    """What `attack mia` takes on all arms (or `only` those named) of a run whose corpus is drawn, measured in
+    a process of its own.
 
     Recipes that compare with shadow models are not in it.
     """
     import numpy as np
 
     file = run_dir.file("trial-mia.json")
-    job = parallel.Job("measuring attack mia on a few candidates", 1, _try, (run_dir, plan, file))
+    job = parallel.Job("measuring attack mia on a few candidates", 1, _try, (run_dir, plan, file, only))
     parallel.run([job], 1, progress, apart=True)
     return np.array(json.loads(file.read_text()))
 
 
-def _try(run_dir: RunDir, plan: Plan, file: Path, advance: Callable[[int], None]) -> None:
+def _try(
+    run_dir: RunDir, plan: Plan, file: Path, only: Sequence[str] | None, advance: Callable[[int], None]
+) -> None:
     from dpaudit.models.hf_model import HFModel
     from dpaudit.training.trial import timed
 
@@ -48,7 +51,7 @@ def _try(run_dir: RunDir, plan: Plan, file: Path, advance: Callable[[int], None]
     total, model = timed(lambda: HFModel.as_trained(plan.suite.model))
     candidates = load_candidates(run_dir)
     heldout = [Record.from_json(row) for row in run_dir.iterate_lines("corpus/heldout.jsonl")]
-    arms = plan.suite.grid.named(None, twins=False)
+    arms = [arm for arm in plan.suite.grid.named(only) if not arm.twin]
     for method in dict.fromkeys(arm.method for arm in arms):
         own = [arm for arm in arms if arm.method == method]
         model.add_adapter(own[0].name, folder)

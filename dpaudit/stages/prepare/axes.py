@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dpaudit.evidence import family
+from dpaudit.evidence.family import AXES_LEAST, SHARE_MOST
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import is_noised
 from dpaudit.suite.plan import Plan
@@ -11,8 +12,7 @@ from dpaudit.suite.plan import Plan
 if TYPE_CHECKING:
     from dpaudit.privacy.mechanism import Mechanism
 
-AXES_LEAST, AXES_MOST = 100, 1000
-SHARE_MOST = 5  # at most one axis for so many units
+AXES_MOST = 1000
 POWER = 0.9  # against half of the noise, at the first Holm step
 LADDER = (100, 125, 150, 200, 250, 300, 400, 500, 650, 800, 1000)
 _DRAWS = 2000  # of a power

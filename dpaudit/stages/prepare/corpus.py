@@ -1,10 +1,10 @@
 """The plan's data as a corpus: records, preference pairs, plain text, and what is held out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dpaudit.data import clinic
+from dpaudit.data import clinic, reading
 from dpaudit.data.columns import plain_names
 from dpaudit.data.corpus import Part, Record, as_text, unit_note
 from dpaudit.data.corpus_store import CorpusStore
@@ -32,7 +32,26 @@ OWN = {
 }
 
 
-def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
+def rows_to_read(plan: Plan) -> int | None:
+    """How many rows `load_corpus` goes over; None where nobody can tell without reading them."""
+    data, rows = plan.suite.data, 0
+    for part, origin in (("records", data.source), ("pairs", data.preference), ("texts", data.text)):
+        source = data.source if origin == FAULTS else origin
+        if source is None:
+            continue
+        is_source = part == "records" or origin == FAULTS
+        counted = None
+        if not source.startswith("builtin:"):
+            counted = reading.count(source, *((data.rows, data.limit) if is_source else ()))
+        if counted is None:
+            return None
+        rows += counted
+    return rows
+
+
+def load_corpus(
+    plan: Plan, folder: Path | None = None, advance: Callable[[int], None] = lambda n: None
+) -> CorpusStore:
     """The plan's records, pairs, texts and held-out records, in a work file in `folder`. Raises UsageError
     with file and line.
     """
@@ -47,7 +66,7 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
             continue
         reader, read_from = Reader(), data.source if origin == FAULTS else origin
         rows = rows_of(plan, part, origin, reader)
-        corpus.add(part, dialogues.checked(rows, read_from, tokenizer), read_from)
+        corpus.add(part, _counted(dialogues.checked(rows, read_from, tokenizer), advance), read_from)
         if reader.unread and origin != FAULTS:
             corpus.notes.append(f"{origin}: columns that are not used: {plain_names(sorted(reader.unread))}")
     corpus.index()
@@ -63,6 +82,14 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
     else:
         corpus.hold_out(data.heldout, plan.seed)
     return corpus
+
+
+def _counted(
+    rows: Iterator[tuple[int, Record]], advance: Callable[[int], None]
+) -> Iterator[tuple[int, Record]]:
+    for row in rows:
+        yield row
+        advance(1)
 
 
 def rows_of(

@@ -12,6 +12,8 @@ from dpaudit.suite.suite import Model
 if TYPE_CHECKING:
     from dpaudit.training.examples import Example
 
+CUT_MOST = 0.05  # share of the rows that are cut, above which there is a warning
+
 
 def checked(
     numbered_rows: Iterable[tuple[int, Record]], source: str, tokenizer: Any
@@ -99,7 +101,9 @@ class Tally:
             f"{which}: {self.cut:,} of {self.rows:,} rows are {_limits(model)} and are cut: the answers' "
             f"end, {share:.1%} of their tokens, is not learned"
         )
-        return [*lines, f"{line}; of {self.without:,} rows a whole answer" if self.without else line]
+        warned = "warning: " if self.cut > CUT_MOST * self.rows else ""
+        whole = f"; of {self.without:,} rows a whole answer" if self.without else ""
+        return [*lines, f"{warned}{line}{whole}"]
 
 
 def _limits(model: Model) -> str:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import Gathering, UsageError
 from dpaudit.privacy.claim import Claim
 from dpaudit.suite import suite
 from dpaudit.suite.grid import Arm, is_noised, schedule_key
@@ -36,8 +36,9 @@ class ArmJob:
 
 def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]") -> list[ArmJob]:
     """The jobs of all arms; `counts` has the expected number of units of each lesson (a method, or that of a
-    twin). Raises as `job_of` does.
+    twin). Raises as `job_of` does, for all arms at once.
     """
+    faults = Gathering()
     outside = outside_stages(plan)
 
     def job(arm: Arm) -> ArmJob:
@@ -45,7 +46,9 @@ def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]") -> list[A
         earlier = (job(start).mechanism,) if start else outside
         return job_of(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], start, earlier)
 
-    return [job(arm) for arm in arms]
+    made = [faults.value(job, arm) for arm in arms]
+    faults.end()
+    return [one for one in made if one is not None]
 
 
 def with_starts(plan: Plan, chosen: list[Arm]) -> list[Arm]:
@@ -124,17 +127,14 @@ def job_of(
 
     training = plan.suite.training
     population = training.population or counted
-    if schedule.batch > population:
-        raise UsageError(
-            f"training.{schedule_key(arm, training.unit)}.batch",
-            f"an expected batch of at most {population} units, the population",
-            str(schedule.batch),
-            "lower the batch or give more data",
-        )
+    faults, is_private = Gathering(), is_noised(arm, training.unit)
+    faults.passes(_check_batch, f"training.{schedule_key(arm, training.unit)}.batch", schedule, population)
+    if is_private:
+        faults.passes(_check_delta, training, population)
+        faults.passes(_check_reach, training, arm, stages)
+    faults.end()
     rate = schedule.batch / population
-    if is_noised(arm, training.unit):
-        _check_delta(training, population)
-        _check_reach(training, arm, stages)
+    if is_private:
         spec = Claim(arm.epsilon, training.delta, training.unit, training.relation)
         try:
             sigma = _noise_multiplier(spec, rate, schedule.steps, stages)
@@ -151,6 +151,16 @@ def _noise_multiplier(spec: Claim, rate: float, steps: int, stages: "tuple[Mecha
     from dpaudit.privacy import accountants
 
     return accountants.calibrate(spec, rate, steps, stages)
+
+
+def _check_batch(key: str, schedule: Schedule, population: int) -> None:
+    if schedule.batch > population:
+        raise UsageError(
+            key,
+            f"at most {population} units in expectation, the population, or more data",
+            str(schedule.batch),
+            f"--set {key}={max(1, population)}",
+        )
 
 
 def _check_delta(training: suite.Training, population: int) -> None:

@@ -11,7 +11,7 @@ from dpaudit.errors import UsageError
 from dpaudit.stages.integrity import custody, siblings
 from dpaudit.stages.prepare import axes, same_data
 from dpaudit.stages.prepare.axes import Axes
-from dpaudit.stages.prepare.corpus import FAULTS, load_corpus
+from dpaudit.stages.prepare.corpus import FAULTS, load_corpus, rows_to_read
 from dpaudit.stages.prepare.draw import draw
 from dpaudit.stages.prepare.lessons import Shares, expected_units
 from dpaudit.storage import notes
@@ -44,9 +44,9 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     notes.begin(run_dir, (arm.name for arm in plan.suite.grid.arms))
     with (
         run_dir.work_folder("corpus") as folder,
-        progress.task("preparing corpus and coins", total=1) as advance,
+        progress.task("preparing corpus and coins", total=rows_to_read(plan)) as advance,
     ):
-        corpus = load_corpus(plan, folder)
+        corpus = load_corpus(plan, folder, advance)
         rows, coins, coin = draw(plan, corpus)
         shares = Shares(plan.suite.training.unit)
         run_dir.write_lines("corpus/candidates.jsonl", shares.passing(rows))
@@ -61,7 +61,6 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         made["commitment"] = _commit(run_dir)
         run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
         _note_release(run_dir)
-        advance(1)
     if plan.suite.data.preference == "faults":
         progress.say("preference pairs: made from the dialogues, by planting a fault in each answer")
     if inside.short:

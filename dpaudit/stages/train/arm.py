@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dpaudit.training.loop import Result
     from dpaudit.training.observation import Observation
     from dpaudit.training.ranks import Ranks
+    from dpaudit.training.state import Step
 
 
 def train_arm(
@@ -46,7 +47,7 @@ def train_arm(
     import torch
 
     from dpaudit.models import fused
-    from dpaudit.training import ranks
+    from dpaudit.training import events, ranks
 
     several = ranks.of_environment()
     if torch.cuda.is_available():
@@ -58,7 +59,8 @@ def train_arm(
         model = several.together(lambda: start.at_start(run_dir, plan, job))
         count = sum(p.numel() for p in fused.trainable(model).values())
         ledger = ledger_of(plan, job, job.schedule.steps, count)
-        result = _trained(run_dir, plan, job, data, model, ledger, micro_batch, several, advance)
+        with events.to(_curves(run_dir, plan, job) if several.first else None) as watch:
+            result = _trained(run_dir, plan, job, data, model, ledger, micro_batch, several, advance, watch)
     measured = _measured(result, data, count, several) | {"base": base, "start": outside}
     if several.first:
         _write(run_dir, plan, job, model, result, ledger, measured, begun)
@@ -108,6 +110,7 @@ def _trained(
     micro_batch: int | None,
     several: "Ranks",
     advance: Callable[[int], None],
+    watch: "Callable[[Step], None]",
 ) -> "Result":
     from dpaudit.training import dpsgd, loop
 
@@ -119,6 +122,8 @@ def _trained(
     try:
         units, objective = lesson.of_arm(run_dir, plan, job, data, model, rows, several)
         trls = by_trl(plan, job, model, units, objective, rows, advance)
+        for step in trls.steps if trls else ():
+            watch(step)
         return trls or loop.train(
             model,
             units,
@@ -134,6 +139,7 @@ def _trained(
             resume=several.together(lambda: kept.latest(ledger, begun)),
             keep=(lambda snapshot: kept.keep(snapshot, ledger, begun)) if several.first else None,
             keep_every=training.checkpoint_every,
+            watch=watch,
         )
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -142,6 +148,11 @@ def _trained(
             f"training {name}: expected {rows} sequences to fit into memory, got no memory left; "
             f"{_smaller(plan, job, rows)}"
         ) from None
+
+
+def _curves(run_dir: RunDir, plan: Plan, job: ArmJob) -> Path | None:
+    """Where the arm's curves for TensorBoard go, if they are asked for."""
+    return run_dir.file(f"tensorboard/{job.arm.name}") if plan.suite.training.tensorboard else None
 
 
 def _smaller(plan: Plan, job: ArmJob, rows: int) -> str:

@@ -2,29 +2,41 @@
 behind.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.stages.prepare import axes, prepare
 from dpaudit.stages.prepare.dialogues import Tally
-from dpaudit.stages.prepare.jobs import ArmJob, jobs_of
+from dpaudit.stages.prepare.jobs import ArmJob, jobs_of, with_starts
 from dpaudit.stages.prepare.lessons import examples_of, expected_units
 from dpaudit.stages.train.train import default_workers
 from dpaudit.stages.train.training_set import encoded_units
 from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.grid import Arm, Method, is_noised
+from dpaudit.suite.grid import Method, is_noised
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
     from dpaudit.models.memory import Memory
 
-SAMPLE = 1000  # rows that are encoded to see what model.max_length cuts
+
+@dataclass(frozen=True)
+class Learned:
+    """What arms of a method may learn from, canaries left out: all rows of the data that are not held out,
+    however coins fall. `tally` is of all of them; None where the tokenizer is not here.
+    """
+
+    units: int  # expected, canaries among them
+    rows: int
+    patients: int  # that are named
+    named: int  # rows that name one
+    tally: Tally | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class Forecast:
     jobs: list[ArmJob]
     axes: int  # canaries along axes of the weights, of every arm that adds noise
     rows: list[dict[str, Any]]
+    learned: dict[Method, Learned] = field(default_factory=dict)  # empty where no data are read
 
 
 @contextmanager
@@ -52,27 +65,32 @@ def prepared(plan: Plan, progress: Progress) -> Iterator[RunDir | None]:
         yield run_dir
 
 
-def of(plan: Plan, run_dir: RunDir | None, progress: Progress) -> Forecast:
-    """The forecast of what `prepared` gave. Raises UsageError as training itself would."""
-    arms = plan.suite.grid.arms
-    lessons = {arm.lesson: arm for arm in arms}
+def of(plan: Plan, run_dir: RunDir | None, progress: Progress, only: Sequence[str] | None = None) -> Forecast:
+    """The forecast of what `prepared` gave, of all arms or of those named in `only` and what they start
+    from. Raises UsageError as training itself would.
+    """
+    every, arms = plan.suite.grid.arms, with_starts(plan, plan.suite.grid.named(only))
+    lessons, unit = {arm.lesson: arm for arm in every}, plan.suite.training.unit
     if run_dir is None:
         counts = dict.fromkeys(lessons, plan.suite.training.population or 0)
     else:
-        counts = _counted(run_dir, plan, lessons, progress)
+        counts = {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
     inside = axes.needed(plan, counts)
     if (inside.count or inside.short) and (run_dir is None or not inside.short):  # `prepare` said why
         why = inside.short or "on top of the units; noise and rate are the same without them"
         progress.say(f"canaries along axes of the weights: {inside.count}; {why}")
     jobs = jobs_of(plan, arms, counts)
-    unit = plan.suite.training.unit
     needed = {noised: _memory(plan, noised) for noised in {is_noised(job.arm, unit) for job in jobs}}
     rows = [
         _row(plan, job, needed[is_noised(job.arm, unit)])
         | {"axes": _axes(plan, inside, job, needed.get(True))}
         for job in jobs
     ]
-    return Forecast(jobs, inside.count, rows)
+    learned = {}
+    if run_dir is not None:
+        methods = dict.fromkeys(arm.method for arm in arms)
+        learned = {method: _learned(run_dir, plan, method, counts, progress) for method in methods}
+    return Forecast(jobs, inside.count, rows, learned)
 
 
 def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
@@ -110,26 +128,32 @@ def _memory(plan: Plan, noised: bool) -> "Memory":
     return memory.estimate(plan.suite.model, plan.suite.training, noised)
 
 
-def _counted(run_dir: RunDir, plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[str, int]:
-    unit = plan.suite.training.unit
-    for method in {arm.method: None for arm in lessons.values()}:
-        for line in _cut(run_dir, plan, method):
-            progress.say(line)
-    return {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
-
-
-def _cut(run_dir: RunDir, plan: Plan, method: Method) -> list[str]:
-    """What encoding leaves out of the first rows: reported before hours of training."""
+def _learned(
+    run_dir: RunDir, plan: Plan, method: Method, counts: dict[str, int], progress: Progress
+) -> Learned:
+    """Encodes all rows to see what is cut of them; what is, is said: before hours of training."""
     from dpaudit.models import memory
 
-    if memory.is_absent(plan.suite.model):
-        return []
-    rows = run_dir.iterate_lines("corpus/candidates.jsonl")
-    records = (record for row in rows if row["kind"] != "canary" for record in examples_of(row, method))
-    tally = Tally()
-    for _ in tally.passing(encoded_units(plan, ((r.id, [r]) for r in islice(records, SAMPLE)))):
-        pass
-    return tally.lines(plan.suite.model, f"{method}, first {tally.rows:,} rows")
+    model, tally, named = plan.suite.model, Tally(), Counter[str]()
+    lesson = method if method in counts else f"{method}-twin"
+
+    def records() -> Iterator[Record]:
+        for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
+            yield from examples_of(row, method) if row["kind"] != "canary" else ()
+
+    total = 0
+    for record in records():
+        total += 1
+        named.update([record.patient] if record.patient is not None else [])
+    found = Learned(counts[lesson], total, len(named), named.total(), tally)
+    if memory.is_absent(model):
+        return replace(found, tally=None)
+    with progress.task(f"encoding what {method} learns from", total) as advance:
+        for _ in tally.passing(encoded_units(plan, ((r.id, [r]) for r in records()))):
+            advance(1)
+    for line in tally.lines(model, method):
+        progress.say(line)
+    return found
 
 
 def _row(plan: Plan, job: ArmJob, needed: "Memory") -> dict[str, Any]:

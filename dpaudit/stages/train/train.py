@@ -65,7 +65,9 @@ def run(
     with ExitStack() as stack:
         data = several.together(
             lambda: {
-                name: stack.enter_context(training_set.loaded(run_dir, plan, arm.method, arm.twin, say))
+                name: stack.enter_context(
+                    training_set.loaded(run_dir, plan, arm.method, arm.twin, say, progress)
+                )
                 for name, arm in lessons.items()
             }
         )

@@ -11,10 +11,13 @@ from dpaudit.stages.prepare.dialogues import Tally
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Method
 from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
     from dpaudit.training.examples import Example
     from dpaudit.training.units import StoredUnits
+
+QUIET = Progress(quiet=True)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ def load(
     method: Method,
     twin: bool = False,
     say: Callable[[str], None] | None = None,
+    progress: Progress = QUIET,
 ) -> TrainingSet:
     """The units of a method (but canaries where a `twin` learns), encoded into a work folder of the run that
     goes away with them.
@@ -42,22 +46,35 @@ def load(
     from dpaudit.training.units import StoredUnits
 
     unit = plan.suite.training.unit
-    in_units = groupby(load_training(run_dir, method, twin), lambda record: unit_of(record, unit))
     folder = run_dir.new_folder(f"units-{method}{'-twin' if twin else ''}")
-    tally = Tally()
-    units = StoredUnits.write(folder, tally.passing(encoded_units(plan, in_units)))
+    tally, total = Tally(), sum(1 for _ in load_training(run_dir, method, twin))
+    with progress.task(f"encoding what {method} learns from", total) as advance:
+        records = _counted(load_training(run_dir, method, twin), advance)
+        in_units = groupby(records, lambda record: unit_of(record, unit))
+        units = StoredUnits.write(folder, tally.passing(encoded_units(plan, in_units)))
     for line in tally.lines(plan.suite.model, f"training {method}{' without canaries' if twin else ''}"):
         if say is not None:
             say(line)
     return TrainingSet(units, units.names, units.truncated)
 
 
+def _counted(records: Iterable[Record], advance: Callable[[int], None]) -> Iterator[Record]:
+    for record in records:
+        yield record
+        advance(1)
+
+
 @contextmanager
 def loaded(
-    run_dir: RunDir, plan: Plan, method: Method, twin: bool, say: Callable[[str], None] | None
+    run_dir: RunDir,
+    plan: Plan,
+    method: Method,
+    twin: bool,
+    say: Callable[[str], None] | None,
+    progress: Progress = QUIET,
 ) -> Iterator[TrainingSet]:
     """`load`, whose folder is gone when the block ends, however it ends."""
-    data = load(run_dir, plan, method, twin, say)
+    data = load(run_dir, plan, method, twin, say, progress)
     try:
         yield data
     finally:

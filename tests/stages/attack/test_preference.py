@@ -40,8 +40,8 @@ def test_the_three_signals_are_the_shifts_from_the_reference() -> None:
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
-    """A DPO arm of the embedded model that saw every pair about fifteen times, and an SFT arm of one step."""
-    once, often = Schedule(8, 1, 0.001), Schedule(16, 110, 0.006)
+    """A DPO arm of the embedded model that saw every pair about eight times, and an SFT arm of one step."""
+    once, often = Schedule(8, 1, 0.001), Schedule(16, 60, 0.012)
     lora = Lora(rank=16, alpha=32)
     made = Suite(
         "preferring",

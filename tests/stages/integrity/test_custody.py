@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from dpaudit.commands import overview
-from dpaudit.commands.lab import _forecast
+from dpaudit.commands.plan import tell
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import sequence
+from dpaudit.pipeline.ahead import Wanted
 from dpaudit.planting import audit_key, plant
 from dpaudit.signals.recipe import load as load_recipe
 from dpaudit.stages import declared, evaluate, judge, report
@@ -549,7 +550,7 @@ def test_a_run_under_another_name_is_told_and_not_trained_again(run_dir: RunDir,
     ):
         sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     with pytest.raises(UsageError, match=r"renamed: .* a second release"):
-        _forecast(plan, run_dir.path.parent, None, None, as_json=True, is_measured=False)
+        tell(plan, Wanted(is_measured=False), run_dir.path.parent, as_json=True)
     assert [path.name for path in run_dir.path.parent.glob("[!.]*")] == ["renamed"]
     report.run(renamed, plan, QUIET)  # whatever else is asked of it goes on
     renamed.path.rename(run_dir.path)

@@ -209,8 +209,8 @@ def test_what_max_length_cuts_is_told_once_and_before_training(toy_model_dir: Pa
     assert 0 < without < cut
     [line] = lines
     start = (
-        f"training sft: {cut} of {len(sequences)} rows are longer than model.max_length 40 tokens and "
-        f"are cut: the answers' end, "
+        f"warning: training sft: {cut} of {len(sequences)} rows are longer than model.max_length 40 tokens "
+        f"and are cut: the answers' end, "
     )
     assert line.startswith(start) and line.endswith(f"is not learned; of {without} rows a whole answer")
     whole = replace(plan, suite=replace(plan.suite, model=replace(plan.suite.model, max_length=250)))
@@ -249,8 +249,21 @@ def test_arms_side_by_side_tell_it_once(toy_model_dir: Path, tmp_path: Path) -> 
     assert heard.getvalue().count("longer than model.max_length 40 tokens") == 1
 
 
-def test_a_forecast_tells_what_would_be_cut(toy_model_dir: Path, tmp_path: Path) -> None:
-    changes = {"data.source": "builtin:clinic", "data.patients": 40, "model.max_length": 40}
+def test_a_forecast_tells_what_will_be_cut(toy_model_dir: Path, tmp_path: Path) -> None:
+    """Exactly: where all rows are trained on, training cuts as many."""
+    changes = {
+        "data.source": "builtin:clinic",
+        "data.patients": 60,
+        "model.max_length": 60,
+        "candidates.canaries": 0,
+        "candidates.records": 0,
+    }
     plan, heard = plan_of(toy_model_dir, tmp_path, **changes), StringIO()
-    forecast.rows(plan, Progress(console=Console(file=heard, width=300)))
-    assert "sft, first " in heard.getvalue() and "longer than model.max_length 40 tokens" in heard.getvalue()
+    run_dir, data, lines = loaded(plan, tmp_path / "runs")
+    found = forecast.of(plan, run_dir, Progress(console=Console(file=heard, width=300)))
+    tally = found.learned["sft"].tally
+    assert tally is not None and found.learned["sft"].rows == tally.rows
+    assert 0 < tally.cut == data.truncated < tally.rows
+    data.units.close()
+    (line,) = [line for line in lines if "longer than model.max_length 60 tokens" in line]
+    assert line.replace("training ", "") in heard.getvalue()

@@ -58,9 +58,12 @@ def make_plan(model: Path, **training: Any) -> Plan:
     return Plan(chosen, seed=3)
 
 
-def judged_by_few(plan: Plan, folder: Path) -> Plan:
-    """The plan with a judge that is asked seven controls of a kind, where what it says does not matter."""
-    rules = content.load_yaml(content.find("judges", "likelihood"))
+def judged_by_few(plan: Plan, model: Path, folder: Path) -> Plan:
+    """The plan with a toy judge that is asked seven controls of a kind, where what it says does not
+    matter.
+    """
+    rules = content.load_yaml(content.find("judges", "likelihood")) | {"model": str(model)}
+    del rules["adapter"]
     few = rules["controls"] | {"count": 7, "least": 7}
     rubric = folder / "few.yaml"
     rubric.write_text(yaml.safe_dump(rules | {"name": "few", "controls": few}))
@@ -296,7 +299,7 @@ def test_an_arm_that_began_with_another_adapter_than_the_present_start_is_refuse
     start = Path(shutil.copytree(toy_adapter_dir, tmp_path / "start"))
     plan = make_plan(toy_model_dir, lora=Lora(rank=2, alpha=8))
     model = replace(plan.suite.model, start=str(start), assume_public=True)
-    plan = judged_by_few(replace(plan, suite=replace(plan.suite, model=model)), tmp_path)
+    plan = judged_by_few(replace(plan, suite=replace(plan.suite, model=model)), toy_model_dir, tmp_path)
     run_dir = prepared(plan, tmp_path / "runs")
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
     file = start / "adapter_model.safetensors"
@@ -326,7 +329,7 @@ def test_an_arm_that_began_with_another_adapter_than_the_present_start_is_refuse
 def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
     """Its adapter says nothing on another base: an attack would find no member, and the claim would stand."""
     base = Path(shutil.copytree(toy_model_dir, tmp_path / "base"))
-    plan = judged_by_few(make_plan(base), tmp_path)
+    plan = judged_by_few(make_plan(base), toy_model_dir, tmp_path)
     run_dir = prepared(plan, tmp_path / "runs")
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
     stages: list[Callable[[], object]] = [
@@ -474,7 +477,7 @@ def test_what_was_cut_is_told(finished: tuple[RunDir, Plan]) -> None:
         (
             {"private": replace(STEPS, batch=5000)},
             None,
-            r"training\.private\.batch: expected an expected batch",
+            r"training\.private\.batch: expected at most \d+ units",
         ),
         ({"dpo_private": None}, None, r"training\.dpo_private: expected batch, steps and learning_rate"),
         ({"lora": Lora(targets=("no_such_layer",))}, None, r"training\.lora\.targets: expected all-linear"),

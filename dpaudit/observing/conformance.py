@@ -1,0 +1,205 @@
+"""Whether an observed training kept to a claimed mechanism, check by check: pass, fail, not observable.
+
+Numbers are typed and rounded by people, so a breach counts from SLACK on. A statistical check fails on a
+correct run with probability at most `guards.FALSE_ALARM`.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from scipy import stats
+
+from dpaudit.errors import GuardError
+from dpaudit.findings.inside import Check
+from dpaudit.observing.record import Record
+from dpaudit.privacy.accountants import compose, epsilon_spent
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.training import guards
+from dpaudit.training.state import Step
+
+SLACK = 0.01  # relative
+NOT_ENDED = "the record was not closed by watch.save: it ends before the training does"
+TUNING = "discarded trainings leave no trace in the training that was kept"
+
+Look = Callable[[Record, Mechanism], str | None]  # raises GuardError; returns why nothing is observable
+
+
+def checks(seen: Record, claimed: Mechanism, claim: Claim) -> tuple[Check, ...]:
+    """Every check of one record against the mechanism and the claim that were named."""
+    return tuple(_checked(seen, claimed, claim))
+
+
+def draws_missing(seen: Record) -> str | None:
+    """Where canaries were drawn less often than other rows: then nothing that is not seen of them counts."""
+    drawn, included = int(seen.canaries.sum()), seen.about.included
+    units, total = seen.about.rows + included, int(seen.drawn.sum())
+    if not included or stats.hypergeom(seen.steps * units, total, seen.steps * included).cdf(drawn) >= 1e-6:
+        return None
+    return f"{drawn} of {total} drawn rows, where {included} of {units} rows are canaries"
+
+
+def _checked(seen: Record, claimed: Mechanism, claim: Claim) -> Iterator[Check]:
+    for name, look in LOOKS.items():
+        yield _outcome(name, lambda look=look: look(seen, claimed))  # type: ignore[misc]
+    yield _outcome("epsilon of the mechanism", lambda: _spent(claimed, claim))
+    yield _outcome("epsilon that the trainer accounted", lambda: _accounted(seen, claim))
+    yield Check("tuning", "not observable", TUNING)
+
+
+def _outcome(name: str, look: Callable[[], str | None]) -> Check:
+    try:
+        why = look()
+    except GuardError as error:
+        return Check(name, "fail", str(error))
+    return Check(name, "pass", "") if why is None else Check(name, "not observable", why)
+
+
+def _steps(seen: Record, claimed: Mechanism) -> str | None:
+    if seen.steps > claimed.steps:
+        raise GuardError(f"steps: expected at most {claimed.steps} as claimed, seen {seen.steps}")
+    return None if seen.about.ended else NOT_ENDED
+
+
+def _rate(seen: Record, claimed: Mechanism) -> None:
+    """More rows than were claimed; fewer spend less."""
+    trials, drawn = seen.steps * _units(seen), int(seen.drawn.sum())
+    most = min(1.0, claimed.sampling_rate * (1 + SLACK))
+    if stats.binom(trials, most).sf(drawn - 1) < guards.FALSE_ALARM:
+        seen_rate = f"{drawn / trials:.4g} over {seen.steps} steps"
+        raise GuardError(f"sampling rate: expected {claimed.sampling_rate:.4g}, seen {seen_rate}")
+
+
+def _poisson(seen: Record, claimed: Mechanism) -> None:
+    """The spread of a step's rows at the rate that was seen."""
+    steps = [Step(i, int(n), 0.0, None, 0.0, 0.0) for i, n in enumerate(seen.drawn)]
+    guards.check_sampling(steps, _units(seen), _rate_seen(seen))
+
+
+def _even(seen: Record, claimed: Mechanism) -> str | None:
+    times = np.repeat(np.arange(len(seen.row_draws)), seen.row_draws).tolist()
+    guards.check_even(times, seen.steps, _rate_seen(seen))
+    few = len(times) < guards.EVEN_UNITS
+    return f"fewer than {guards.EVEN_UNITS} rows show no spread" if few else None
+
+
+def _noise(seen: Record, claimed: Mechanism) -> None:
+    """Too little noise on a weight; more than was claimed hides more."""
+    sigma, count = claimed.noise_multiplier, len(seen.about.weights)
+    for name, squares, values in zip(seen.about.weights, seen.noise_squares, seen.noise_values, strict=True):
+        least = sigma * (1 - SLACK)
+        if values == 0 or stats.chi2(values).cdf(squares / least**2) < guards.FALSE_ALARM / count:
+            found = f"{np.sqrt(squares / values):.4g}" if values else "none"
+            raise GuardError(f"noise on {name}: expected {sigma:.4g} times the clip, seen {found}")
+
+
+def _fresh(seen: Record, claimed: Mechanism) -> str | None:
+    pairs = int(seen.compared.sum())
+    if not pairs:
+        return "one step alone shows no repeated noise"
+    if 2 * stats.norm.sf(seen.fresh.max()) < guards.FALSE_ALARM / pairs:
+        worst = int(seen.fresh.argmax())
+        raise GuardError(f"noise of step {worst}: expected independent steps, seen noise of an earlier step")
+    return None
+
+
+def _one_row(seen: Record, claimed: Mechanism) -> str | None:
+    """What one row of the data adds; a row of several sequences may be clipped as several."""
+    if not seen.one_row.size:
+        return "no canary was drawn"
+    most = float(seen.one_row.max())
+    if most > 1 + 1e-3:
+        stacked = seen.about.sequences
+        several = f": it is clipped as {stacked} rows" if stacked > 1 else ""
+        raise GuardError(f"one row's part of a sum: expected at most one clip, seen {most:.3g}{several}")
+    return None
+
+
+def _clipped(seen: Record, claimed: Mechanism) -> None:
+    if seen.about.unclipped:
+        raise GuardError(
+            f"steps that pass the clip: expected all {seen.steps}, seen {seen.steps - seen.about.unclipped}"
+        )
+
+
+def _divisor(seen: Record, claimed: Mechanism) -> None:
+    values = np.unique(seen.divisor)
+    if len(values) > 1:
+        raise GuardError(
+            f"expected batch: expected one public number, seen {len(values)} of them, {values[0]:g} to "
+            f"{values[-1]:g}"
+        )
+
+
+def _set(seen: Record, claimed: Mechanism) -> None:
+    least = float(seen.noise_multiplier.min())
+    if least < claimed.noise_multiplier * (1 - SLACK):
+        raise GuardError(f"noise multiplier: expected {claimed.noise_multiplier:.4g}, seen {least:.4g}")
+
+
+def _moved(seen: Record, claimed: Mechanism) -> str | None:
+    if not seen.about.ended:
+        return NOT_ENDED
+    if still := seen.about.still:
+        raise GuardError(
+            f"weights at the end: expected all moved, seen {len(still)} unchanged, {still[0]} first"
+        )
+    return None
+
+
+def _counted(seen: Record, claimed: Mechanism) -> str | None:
+    if seen.about.accountant is None:
+        return "no accountant was found at the optimizer: name it in watch.attach"
+    counted = sum(part.steps for part in seen.about.accounted)
+    # Opacus counts a step before the inner optimizer is called
+    if counted < seen.steps:
+        raise GuardError(f"steps accounted: expected at least {seen.steps}, seen {counted}")
+    return None
+
+
+LOOKS: dict[str, Look] = {
+    "steps": _steps,
+    "sampling rate": _rate,
+    "rows a step": _poisson,
+    "draws of a row": _even,
+    "noise of every weight": _noise,
+    "noise fresh in every step": _fresh,
+    "noise multiplier of the optimizer": _set,
+    "every step clipped": _clipped,
+    "one row's part of a sum": _one_row,
+    "one public divisor": _divisor,
+    "weights moved": _moved,
+    "steps that the trainer accounted": _counted,
+}
+
+
+def _spent(claimed: Mechanism, claim: Claim) -> None:
+    spent = epsilon_spent(claimed, claim.delta, claim.relation)
+    if not claim.covers(spent):
+        raise GuardError(
+            f"epsilon of the mechanism: expected at most {claim.epsilon:g} as claimed, seen {spent:.4g}"
+        )
+
+
+def _accounted(seen: Record, claim: Claim) -> str | None:
+    """What the steps spend that their accountant counted, by ours."""
+    if seen.about.accountant is None:
+        return "no accountant was found at the optimizer: name it in watch.attach"
+    counted = [p for p in seen.about.accounted if p.steps]
+    if any(not 0 < part.sampling_rate <= 1 for part in counted):
+        raise GuardError("sampling rate accounted: expected one in (0, 1], seen another")
+    parts = [Mechanism(p.noise_multiplier, p.sampling_rate, p.steps, 1.0) for p in counted]
+    spent = compose(parts, claim.delta, claim.relation)
+    if not claim.covers(spent):
+        raise GuardError(
+            f"epsilon accounted: expected at most {claim.epsilon:g} as claimed, seen {spent:.4g}"
+        )
+    return None
+
+
+def _units(seen: Record) -> int:
+    return seen.about.rows + seen.about.included
+
+
+def _rate_seen(seen: Record) -> float:
+    return float(seen.drawn.sum()) / (seen.steps * _units(seen))

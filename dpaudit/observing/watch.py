@@ -1,0 +1,289 @@
+"""Three lines in somebody else's private training: `observe` before it, `attach` to its optimizer, `save` at
+its end.
+
+    data, watch = dpaudit.observe(data, model, axes=300, key="audit-key.json")
+    ...  # make_private and the loop, as they are
+    watch.attach(optimizer)
+    ...
+    watch.save("seen.npz")
+
+Canaries are extra rows of the data, in by fair coins, drawn by the trainer's own sampler. Their gradients
+alone are replaced, before the trainer's own clip. What the trainer's program keeps finds slips, and no liar.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dpaudit.errors import UsageError
+from dpaudit.observing import keys, optimizers, record
+from dpaudit.observing.axes import Axes, spread
+from dpaudit.observing.noise import NoiseMeter
+from dpaudit.observing.record import About, Record
+from dpaudit.observing.rows import ObservedRows, RowsByNumber, rows_of
+
+LOG = logging.getLogger("dpaudit")
+SAVE_SECONDS = 60.0
+ONE_ROW_MOST = 8  # batches in which the part of one row is measured
+
+
+def observe(
+    data: RowsByNumber,
+    model: nn.Module,
+    *,
+    axes: int = 300,
+    key: str | Path = "audit-key.json",
+    seen: str | Path = "seen.npz",
+    row: object = None,
+    insecure_seed: int | None = None,
+) -> "tuple[ObservedRows, Watch]":
+    """The data with canaries behind its rows, and the watch of one training on it.
+
+    About half of `axes` become rows, each a copy of `row`, a public row as `data` gives one (its first row
+    unless named: what it says reaches no weight). With 0 axes training is the same to the bit. `key` gets
+    coins and axes and must not exist; `seen` gets the record, once a minute. `insecure_seed` draws coins that
+    anybody can draw again, for tests.
+
+    Raises UsageError for data without row numbers, a model that is watched already, and a file that is there.
+    """
+    if any(isinstance(getattr(hook, "__self__", None), Watch) for hook in model._forward_pre_hooks.values()):
+        raise UsageError(
+            "dpaudit.observe", "a model that nobody watches yet", "one that is watched", "observe once"
+        )
+    drawn = keys.draw(rows_of(data), axes, insecure_seed)
+    file = Path(seen)
+    if file.exists():
+        raise UsageError(
+            f"dpaudit.observe: seen {seen}",
+            "a file that is not there yet",
+            "a file",
+            "name another, or delete it",
+        )
+    keys.write(drawn, Path(key))
+    rows = ObservedRows(data, sum(drawn.coins), row)
+    watch = Watch(rows, model, drawn, file)
+    LOG.info("%s", watch.told)
+    return rows, watch
+
+
+class Watch:
+    """What stands beside one training. It draws from no generator of the trainer's."""
+
+    def __init__(self, rows: ObservedRows, model: nn.Module, key: keys.ObservedKey, file: Path) -> None:
+        self.rows, self.model, self.file = rows, model, file
+        self.commitment = key.commitment
+        self._key, self._members = key, np.flatnonzero(key.included)
+        self._hook = model.register_forward_pre_hook(self._asked, with_kwargs=True)
+        self._inputs: Tensor | None = None
+        self._matched = self._unclipped = 0
+        self._optimizer: Any = None
+
+    @property
+    def told(self) -> str:
+        """What canaries do to the sampling rate, in a sentence."""
+        n, more = self.rows.rows, self.rows.canaries
+        return (
+            f"{more} canaries stand behind {n} rows ({len(self._key.coins)} axes): a sampling rate of "
+            f"batch / rows becomes {n / (n + more):.3f} times what it was; commitment {self.commitment}"
+        )
+
+    def attach(self, optimizer: Any, accountant: Any = None) -> None:
+        """Watches the steps of a private optimizer from now on; `accountant` is the trainer's own, which is
+        found where Opacus hung it on the optimizer.
+
+        Raises UsageError for an optimizer that is not private or cannot be watched.
+        """
+        theirs = optimizers.private(optimizer)
+        self._weights: list[Any] = list(theirs.params)  # parameters with more than torch gives them
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        if not self._weights or not {id(p) for p in self._weights} <= names.keys():
+            raise UsageError(
+                "watch.attach",
+                "the optimizer of the observed model",
+                "weights of another model",
+                "observe that model",
+            )
+        self._clips = optimizers.weight_clips(theirs)
+        self._names = tuple(names[id(p)] for p in self._weights)
+        self._axes: Axes = spread(self._weights, len(self._key.coins), self._key.axes_seed, self._clips)
+        self._noise = NoiseMeter(self._weights, np.random.default_rng())
+        self._start = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
+        self._accountant = accountant or optimizers.accountant_of(theirs)
+        self._steps: list[tuple[Any, ...]] = []
+        self._one_row: list[float] = []
+        self._drawn = self._canaries = 0
+        self._clipped = False
+        self._optimizer, self._their_clip = theirs, theirs.clip_and_accumulate
+        theirs.clip_and_accumulate = self._clip
+        self._step_hook = theirs.original_optimizer.register_step_pre_hook(self._released)
+        self._saved = time.monotonic()
+
+    def save(self, file: str | Path | None = None) -> Path:
+        """Ends the watch and writes the whole record to `file`, or where it was kept once a minute.
+
+        Raises UsageError where no step was watched.
+        """
+        if self._optimizer is None or not self._steps:
+            got = "no step" if self._optimizer is not None else "a watch without an optimizer"
+            raise UsageError(
+                "watch.save", "steps that were watched", got, "watch.attach(optimizer) before training"
+            )
+        self._hook.remove()
+        self._step_hook.remove()
+        vars(self._optimizer).pop("clip_and_accumulate", None)
+        place = self.file if file is None else Path(file)
+        record.write(self._record(ended=True), place)
+        if place != self.file:
+            self.file.unlink(missing_ok=True)
+        return place
+
+    def _asked(self, module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        """Remembers what the model was asked; what is asked in evaluation mode is not trained on."""
+        tensors = (v for v in (*given, *named.values()) if isinstance(v, Tensor) and v.ndim)
+        inputs = next(tensors, None)
+        if module.training and torch.is_grad_enabled():
+            self._inputs = inputs
+        elif not module.training and inputs is not None:
+            self.rows.passed(len(inputs))
+
+    @torch.no_grad()
+    def _clip(self) -> None:
+        """Their clip, once the gradients of canaries lie along their axes."""
+        parts = [_parts(weight) for weight in self._weights]
+        for number in range(len(parts[0])):
+            self._put([of_weight[number] for of_weight in parts if number < len(of_weight)])
+        self._inputs = None
+        self._clipped = True
+        self._their_clip()
+
+    def _put(self, gradients: list[Tensor]) -> None:
+        batch = np.array(self.rows.trained(len(gradients[0])), dtype=np.int64)
+        self._drawn += batch.size
+        at = np.flatnonzero(batch >= self.rows.rows)
+        if not at.size or len(gradients) < len(
+            self._weights
+        ):  # a weight without gradients is for their clip to tell
+            return
+        self._canaries += at.size
+        axes, sequences = self._members[batch[at] - self.rows.rows], self.rows.sequences
+        places = np.concatenate([at + batch.size * part for part in range(sequences)])
+        self._check_alike(at, batch.size)
+        clip = float(self._optimizer.max_grad_norm)
+        self._axes.put(gradients, places, np.tile(axes, sequences), clip)
+        if len(self._one_row) < ONE_ROW_MOST:
+            self._one_row.append(self._one_row_norm(gradients, places[:: at.size], clip))
+
+    def _check_alike(self, at: NDArray[np.int64], batch: int) -> None:
+        """Copies of one row in one batch look alike; where they do not, rows were moved after they were
+        fetched.
+        """
+        inputs = self._inputs
+        if at.size < 2 or inputs is None or len(inputs) not in (batch, batch * self.rows.sequences):
+            return
+        for first in range(0, len(inputs), batch):
+            copies = inputs[torch.as_tensor(at + first, device=inputs.device)]
+            if bool((copies != copies[:1]).any()):
+                raise UsageError(
+                    "dpaudit.observe",
+                    "rows in the order in which the loader fetched them",
+                    "another row where a canary was fetched",
+                    "leave a batch in its order: Poisson sampling has shuffled already",
+                )
+        self._matched += 1
+
+    def _one_row_norm(self, gradients: list[Tensor], places: NDArray[np.int64], clip: float) -> float:
+        """The norm of what one row adds to a sum, over the clip: their clip on the row alone."""
+        kept = [(weight.grad_sample, weight.summed_grad) for weight in self._weights]
+        try:
+            for weight, gradient in zip(self._weights, gradients, strict=True):
+                weight.grad_sample = gradient[torch.as_tensor(places, device=gradient.device)]
+                weight.summed_grad = None
+            self._their_clip()
+            sums = [w.summed_grad for w in self._weights]
+            return float(np.linalg.norm([float(torch.linalg.vector_norm(s.float())) for s in sums])) / clip
+        finally:
+            for weight, (gradient, total) in zip(self._weights, kept, strict=True):
+                weight.grad_sample, weight.summed_grad = gradient, total
+
+    @torch.no_grad()
+    def _released(self, *_: Any) -> None:
+        """Keeps what reaches the inner optimizer, before it moves a weight."""
+        theirs = self._optimizer
+        clip = float(theirs.max_grad_norm)
+        scale = optimizers.divisor(theirs) if self._clipped else 1.0
+        observed = self._axes.along([w.grad for w in self._weights]) * (scale / clip)
+        fresh, compared = self._noise.add([self._noise_of(w, scale, clip) for w in self._weights])
+        sigma = float(theirs.noise_multiplier)
+        self._steps.append(
+            (observed.astype(np.float32), self._drawn, self._canaries, sigma, clip, scale, fresh, compared)
+        )
+        self._unclipped += not self._clipped
+        self._drawn = self._canaries = 0
+        self._clipped = False
+        if time.monotonic() - self._saved >= SAVE_SECONDS:
+            record.write(self._record(ended=False), self.file)
+            self._saved = time.monotonic()
+
+    def _noise_of(self, weight: Any, scale: float, clip: float) -> Tensor | None:
+        """What was added to their clipped sum, over the clip; None where it does not show."""
+        total = getattr(weight, "summed_grad", None)
+        if weight.grad is None or total is None:
+            return None
+        noise: Tensor = (weight.grad * scale - total.view_as(weight)) / clip
+        return noise
+
+    def _record(self, ended: bool) -> Record:
+        observed, drawn, canaries, sigma, clip, scale, fresh, compared = map(
+            np.array, zip(*self._steps, strict=True)
+        )
+        now = dict(self.model.named_parameters())
+        still = [
+            n for n, start in self._start.items() if torch.equal(now[n].detach().to(start.device), start)
+        ]
+        import opacus
+
+        about = About(
+            commitment=self.commitment,
+            rows=self.rows.rows,
+            axes=len(self._key.coins),
+            included=self._members.size,
+            weights=self._names,
+            still=tuple(still),
+            ended=ended,
+            clipping="flat" if self._clips is None else "per layer",
+            sequences=self.rows.sequences,
+            unclipped=self._unclipped,
+            matched=self._matched,
+            accountant=None if self._accountant is None else type(self._accountant).__name__,
+            accounted=optimizers.accounted(self._accountant),
+            optimizer=type(self._optimizer.original_optimizer).__name__,
+            program=f"Opacus {opacus.__version__}",
+        )
+        return Record(
+            about,
+            observed.reshape(len(self._steps), about.axes),
+            drawn.astype(np.int64),
+            canaries.astype(np.int64),
+            sigma,
+            clip,
+            scale,
+            fresh,
+            compared.astype(np.int64),
+            np.bincount(self.rows.draws),
+            self._noise.squares,
+            self._noise.values,
+            np.array(self._one_row),
+        )
+
+
+def _parts(weight: Any) -> list[Tensor]:
+    """The gradients of single rows, a tensor a backward pass; none where there were none."""
+    gradients = weight.grad_sample
+    return [] if gradients is None else gradients if isinstance(gradients, list) else [gradients]

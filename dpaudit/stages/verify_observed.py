@@ -1,0 +1,256 @@
+"""Stage verify of a training that `dpaudit.observe` watched: the mechanism test, the one-run bound and every
+check of conformance, in one verdict a claim.
+
+The trainer's own program kept the record, so slips are found, and no liar.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dpaudit import __version__
+from dpaudit.errors import UsageError
+from dpaudit.evidence import claims, family, questions, whitebox
+from dpaudit.evidence.verdict import rounded_down
+from dpaudit.findings.inside import Inside
+from dpaudit.findings.observed import ObservedVerification, Watched
+from dpaudit.observing import keys, record
+from dpaudit.observing.keys import ObservedKey
+from dpaudit.observing.record import Record
+from dpaudit.page import render
+from dpaudit.planting import audit_key
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.stages.verify_folder import ANOTHER, FILE, OUT, PAGE
+from dpaudit.storage import custody, exclusive, whole_files
+from dpaudit.system.progress import Progress
+
+ARM = "the observed training"
+PRESUMES = "that the trainer's own program kept the record as it was: slips are found, no liar"
+MORE = "observe with more axes (axes=N), or train for more steps"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call asks of one record."""
+
+    seen: Path
+    key_file: Path
+    claims: tuple[Claim, ...]
+    mechanism: Mechanism
+    out: Path = OUT
+    commitment: str | None = None  # as it was noted down
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A request whose record and key belong together."""
+
+    request: Request
+    key: ObservedKey
+    seen: Record
+    noted_before: str
+
+
+def check(request: Request) -> Checked:
+    """Raises UsageError in one line for a record or key that cannot be read, a key of another training, a
+    claim that cannot be tested, and a folder that holds another result.
+    """
+    key, seen = keys.load(request.key_file), record.load(request.seen)
+    if seen.about.commitment != key.commitment:
+        raise UsageError(
+            f"--key {request.key_file}",
+            f"the key of {request.seen}",
+            "the key of another training",
+            "give the key and the record of one dpaudit.observe",
+        )
+    if not key.coins:
+        raise UsageError(f"--observed {request.seen}", "canaries along axes", "a training with 0 axes", MORE)
+    if unlikely := audit_key.unfair(key.coins):
+        raise UsageError(f"--key {request.key_file}", "independent fair coins", unlikely, "observe anew")
+    for claim in request.claims:
+        claims.check_testable(claim, "pair" if claim.unit == "pair" else "record")
+    if len(set(request.claims)) < len(request.claims):
+        raise UsageError("--claim", "each claim once", "one twice", "leave one out")
+    noted = custody.ANOTHER if _is_another(key, request.commitment) else "the same"
+    _check_folder(request, key.commitment)
+    return Checked(request, key, seen, "not compared" if request.commitment is None else noted)
+
+
+def run(checked: Checked, progress: Progress) -> ObservedVerification:
+    """Writes index.html and verification.json and returns what the JSON holds. Raises UsageError where
+    canaries were kept out of the training.
+    """
+    folder = checked.request.out
+    with progress.task("verify: the mechanism from inside", total=1) as advance:
+        found = concluded(checked)
+        advance(1)
+    with exclusive.making(folder / FILE, folder / PAGE):
+        shown = render.render_observed(found)
+        text = json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n"
+        whole_files.write_text(folder / FILE, text, whole_files.PRIVATE)
+        whole_files.write_text(folder / PAGE, shown)
+    return found
+
+
+def concluded(checked: Checked) -> ObservedVerification:
+    """Every verdict. Raises UsageError where canaries were drawn less often than other rows."""
+    from dpaudit.observing import conformance
+
+    seen, request = checked.seen, checked.request
+    if missing := conformance.draws_missing(seen):
+        raise UsageError(
+            f"--observed {request.seen}",
+            "canaries drawn as often as other rows",
+            missing,
+            "train on all rows that dpaudit.observe returned, without a split or filter after it",
+        )
+    inside = tuple(_inside(checked, claim) for claim in request.claims)
+    asked = [
+        questions.Asked(
+            ARM,
+            found.claim,
+            None,
+            (questions.Training.of(found),),
+            failed=tuple(check.detail for check in found.failed),
+        )
+        for found in inside
+    ]
+    answers = questions.answered(asked)
+    return ObservedVerification(
+        answers=answers,
+        inside=inside,
+        watched=_watched(seen, request.mechanism),
+        members=questions.size_of(answers),
+        commitment=checked.key.commitment,
+        noted_before=checked.noted_before,
+        version=__version__,
+    )
+
+
+def _inside(checked: Checked, claim: Claim) -> Inside:
+    """The findings for one claim. A record that ends early is tested as the first steps of what was
+    claimed.
+    """
+    from dpaudit.observing import conformance
+
+    seen, mechanism = checked.seen, checked.request.mechanism
+    claimed = replace(mechanism, steps=min(mechanism.steps, seen.steps))
+    included, confidence, draws = checked.key.included, 1 - family.first_level(1), family.draws(1)
+    count = included.size
+    return Inside(
+        arm=ARM,
+        claim=claim,
+        noise_multiplier=claimed.noise_multiplier,
+        canaries=count,
+        confidence=confidence,
+        draws=draws,
+        mechanism_test=whitebox.tested(seen.observed, included, claimed, claim, confidence, draws),
+        power_halved=whitebox.power(claimed, count, confidence, 1 / 2),
+        power_third=whitebox.power(claimed, count, confidence, 1 / 3),
+        caught=whitebox.caught(claimed, claim.delta, count, confidence),
+        one_run=whitebox.bounded(seen.observed, included, claimed, claim, confidence),
+        conformance=conformance.checks(seen, mechanism, claim),
+    )
+
+
+def _watched(seen: Record, claimed: Mechanism) -> Watched:
+    about, values = seen.about, seen.noise_values
+    least = min((s / n for s, n in zip(seen.noise_squares, values, strict=True) if n), default=0.0)
+    return Watched(
+        rows=about.rows,
+        extra_rows=about.included,
+        axes=about.axes,
+        steps=seen.steps,
+        ended=about.ended,
+        weights=len(about.weights),
+        noise_least=float(least) ** 0.5 if values.all() else 0.0,
+        noise_set=float(seen.noise_multiplier.min()),
+        rate_seen=min(1.0, float(seen.drawn.sum()) / (seen.steps * (about.rows + about.included))),
+        divisor=float(seen.divisor[-1]),
+        clipping=about.clipping,
+        sequences=about.sequences,
+        accounted_steps=None if about.accountant is None else sum(part.steps for part in about.accounted),
+        optimizer=about.optimizer,
+        program=about.program,
+        claimed_rate=claimed.sampling_rate,
+        claimed_steps=claimed.steps,
+        claimed_noise=claimed.noise_multiplier,
+    )
+
+
+def _is_another(key: ObservedKey, typed: str | None) -> bool:
+    return typed is not None and custody.noted(key.commitment, typed)["noted_before"] == custody.ANOTHER
+
+
+def _check_folder(request: Request, commitment: str) -> None:
+    """Raises UsageError where the folder holds a result that the new one would not hold as well."""
+    file = request.out / FILE
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        found = ObservedVerification.from_json(known, str(file))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(
+            f"--out {request.out}", "a folder to write in", type(error).__name__, ANOTHER
+        ) from None
+    except (ValueError, TypeError, AttributeError, RecursionError, UsageError):
+        raise _refused(file, "a result of another kind") from None
+    mechanism, watched = request.mechanism, found.watched
+    same = (watched.claimed_noise, watched.claimed_rate, watched.claimed_steps)
+    if found.commitment != commitment or same != (
+        mechanism.noise_multiplier,
+        mechanism.sampling_rate,
+        mechanism.steps,
+    ):
+        raise _refused(file, "a result for another training or mechanism")
+    if not {answer.claim for answer in found.answers} <= set(request.claims):
+        raise _refused(file, "a result for another claim")
+
+
+def _refused(file: Path, got: str) -> UsageError:
+    return UsageError(str(file), "no result of another audit, which this one would replace", got, ANOTHER)
+
+
+# ---- what a terminal shows
+
+
+def summary(found: ObservedVerification, page: Path) -> dict[str, Any]:
+    """The lines of a terminal: of one claim its verdict and what it rests on, of several a row each."""
+    told = {
+        **({"to_get_power": MORE} if any(a.verdict == "no power" for a in found.answers) else {}),
+        "not_observable": "; ".join(_not_observable(found.inside[0])),
+        **(
+            {}
+            if found.watched.ended
+            else {"record": "not closed: what came after its last minute is not seen"}
+        ),
+        "commitment": found.commitment,
+        "noted_before": found.noted_before,
+        "presumes": PRESUMES,
+        "page": str(page),
+    }
+    rows = [_row(found, number) for number in range(len(found.answers))]
+    return {**rows[0], **told} if len(rows) == 1 else {"tested": rows, **told}
+
+
+def _row(found: ObservedVerification, number: int) -> dict[str, Any]:
+    answer, inside = found.answers[number], found.inside[number]
+    return {
+        "verdict": answer.verdict,
+        "reason": answer.reason,
+        "claim": str(answer.claim),
+        "p_value": inside.mechanism_test.p_value,
+        "noise_upper": inside.mechanism_test.noise_upper,
+        "one_run_bound": rounded_down(inside.one_run.epsilon_lower),
+        "notion": inside.mechanism_test.notion,
+    }
+
+
+def _not_observable(inside: Inside) -> Sequence[str]:
+    return [
+        f"{check.name} ({check.detail})" for check in inside.conformance if check.outcome == "not observable"
+    ]

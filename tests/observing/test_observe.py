@@ -1,0 +1,443 @@
+"""Trainings of somebody else under `dpaudit.observe`: what is left alone, what is found, what is refused."""
+
+import json
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from opacus_training import BATCH, ROWS, SIGMA, WIDTH, Training, rows
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
+from typed import Call, one_line
+
+import dpaudit
+from dpaudit.errors import UsageError
+from dpaudit.evidence import whitebox
+from dpaudit.observing import conformance
+from dpaudit.observing.rows import ObservedRows
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.stats import mechanism as mechanism_test
+
+DELTA = 1e-5
+
+
+def claim(epsilon: float) -> Claim:
+    return Claim(epsilon, DELTA, "record", "add_or_remove")
+
+
+def outcomes(training: Training, epsilon: float = 8.0, sigma: float | None = None) -> dict[str, str]:
+    """Every check that did not pass."""
+    seen, _ = training.seen()
+    found = conformance.checks(seen, training.claimed(seen, sigma), claim(epsilon))
+    return {check.name: check.detail for check in found if check.outcome == "fail"}
+
+
+def p_value(training: Training) -> float:
+    seen, key = training.seen()
+    return mechanism_test.p_value(seen.observed, key.included, whitebox.family(training.claimed(seen)))
+
+
+@pytest.fixture(scope="module", params=[4.0, 8.0])
+def correct(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    training = Training(tmp_path_factory.mktemp("correct"), sigma=SIGMA[request.param])
+    training.run()
+    return training
+
+
+def epsilon_of(training: Training) -> float:
+    return next(epsilon for epsilon, sigma in SIGMA.items() if sigma == training.sigma)
+
+
+def test_a_correct_training_passes_every_check(correct: Training) -> None:
+    seen, key = correct.seen()
+    assert outcomes(correct, epsilon_of(correct)) == {}
+    assert p_value(correct) > 0.05
+    assert seen.about.matched > 20 and seen.one_row.max() == pytest.approx(1.0, abs=1e-4)
+    units = ROWS + key.included.sum()
+    assert seen.drawn.mean() == pytest.approx(units / 19, rel=0.1)
+
+
+def test_what_is_kept_along_an_axis_is_the_coin_and_the_noise(correct: Training) -> None:
+    """The mean over steps is the sampling rate where a coin is heads, and 0 elsewhere."""
+    seen, key = correct.seen()
+    along = seen.observed.mean(0)
+    error = 5 * seen.observed.std() / np.sqrt(seen.observed.size / 2)
+    assert along[key.included].mean() - along[~key.included].mean() == pytest.approx(1 / 19, abs=2 * error)
+
+
+def test_halved_noise_is_refuted(correct: Training, tmp_path: Path) -> None:
+    def halved(optimizer: Any, accountant: Any) -> None:
+        noise = optimizer.add_noise
+
+        def less() -> None:
+            optimizer.noise_multiplier /= 2
+            noise()
+            optimizer.noise_multiplier *= 2
+
+        optimizer.add_noise = less
+
+    training = Training(tmp_path, sigma=correct.sigma, after=halved)
+    training.run()
+    assert list(outcomes(training, epsilon_of(correct))) == ["noise of every weight"]
+    assert p_value(training) < 0.01
+
+
+def unmoved(model: Any) -> Any:
+    return [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 0.0}]
+
+
+def as_two_rows(x: Any, y: Any) -> tuple[Any, Any]:
+    """Chosen answers, then rejected ones, each clipped as a row of its own."""
+    return torch.cat([x[:, :WIDTH], x[:, WIDTH:]]), torch.cat([y, y])
+
+
+def divided_by_the_data(optimizer: Any) -> None:
+    optimizer.expected_batch_size = len(next(iter(optimizer.grad_samples)))
+    optimizer.step()
+
+
+def without_a_clip(optimizer: Any) -> None:
+    optimizer.original_optimizer.step()
+
+
+def same_noise(optimizer: Any) -> None:
+    optimizer.generator = torch.Generator().manual_seed(5)
+    optimizer.step()
+
+
+def no_noise_on_one(optimizer: Any, accountant: Any) -> None:
+    noise = optimizer.add_noise
+
+    def less() -> None:
+        noise()
+        last = optimizer.params[-1]
+        last.grad = last.summed_grad.clone()
+
+    optimizer.add_noise = less
+
+
+def shuffled(data: Any) -> DataLoader[Any]:
+    return DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True)
+
+
+def weighted(data: Any) -> DataLoader[Any]:
+    chances = [9.0 if i % 4 == 0 else 1.0 for i in range(len(data))]
+    return DataLoader(data, batch_size=BATCH, sampler=WeightedRandomSampler(chances, len(data)))
+
+
+def forgets(optimizer: Any, accountant: Any) -> None:
+    optimizer.attach_step_hook(lambda _: None)
+    hook = type(accountant).step
+    calls = []
+
+    def now_and_then(_: Any) -> None:
+        calls.append(1)
+        if len(calls) % 2:
+            hook(accountant, noise_multiplier=optimizer.noise_multiplier, sample_rate=1 / 19)
+
+    optimizer.attach_step_hook(now_and_then)
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "three times the steps": ({"epochs": 9}, "steps"),
+    "shuffling": ({"loader": shuffled, "private": {"poisson_sampling": False}}, "rows a step"),
+    "a weighted sampler": ({"loader": weighted, "private": {"poisson_sampling": False}}, "draws of a row"),
+    "weights that never move": ({"trainable": unmoved}, "weights moved"),
+    "pairs as two rows": ({"batch": as_two_rows, "rows": rows(1, 2 * WIDTH)}, "one row's part of a sum"),
+    "batch from the data": ({"step": divided_by_the_data}, "one public divisor"),
+    "no clip": ({"step": without_a_clip}, "every step clipped"),
+    "the same noise": ({"step": same_noise}, "noise fresh in every step"),
+    "one weight without noise": ({"after": no_noise_on_one}, "noise of every weight"),
+    "a forgetful accountant": ({"after": forgets}, "steps that the trainer accounted"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_check_names_the_fault(fault: str, tmp_path: Path) -> None:
+    changed, named = FAULTS[fault]
+    training = Training(tmp_path, **changed)
+    training.run()
+    assert named in outcomes(training)
+
+
+def test_a_claim_of_less_than_was_done_fails_by_name(correct: Training) -> None:
+    seen, _ = correct.seen()
+    claimed = correct.claimed(seen)
+
+    def failed(mechanism: Mechanism, epsilon: float = 8.0) -> set[str]:
+        found = conformance.checks(seen, mechanism, claim(epsilon))
+        return {check.name for check in found if check.outcome == "fail"}
+
+    assert failed(replace(claimed, sampling_rate=claimed.sampling_rate / 2)) == {"sampling rate"}
+    more_noise = failed(replace(claimed, noise_multiplier=2 * claimed.noise_multiplier))
+    assert more_noise == {"noise of every weight", "noise multiplier of the optimizer"}
+    assert failed(claimed, 1.0) == {"epsilon of the mechanism", "epsilon that the trainer accounted"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"physical": 16}, {"private": {"clipping": "per_layer", "max_grad_norm": [0.5] * 4}}],
+    ids=["physical batches", "per layer"],
+)
+def test_other_ways_of_a_correct_training_pass(changed: dict[str, Any], tmp_path: Path) -> None:
+    training = Training(tmp_path, **changed)
+    training.run()
+    seen, _ = training.seen()
+    assert outcomes(training) == {} and seen.canaries.sum() > 100 and 0 < seen.one_row.max() <= 1 + 1e-3
+
+
+def test_without_axes_the_weights_are_the_same_to_the_bit(tmp_path: Path) -> None:
+    alone = Training(tmp_path / "a", observed=False, epochs=1).run().state_dict()
+    beside = Training(tmp_path / "b", axes=0, epochs=1).run().state_dict()
+    assert all(torch.equal(alone[name], beside[name]) for name in alone)
+
+
+def test_key_and_record_are_private_and_known_before_training(correct: Training) -> None:
+    for file in (correct.key_file, correct.seen_file):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    seen, key = correct.seen()
+    assert seen.about.commitment == key.commitment
+
+
+def test_a_crash_loses_the_last_minute_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpaudit.observing.watch.SAVE_SECONDS", 0.0)
+    training = Training(tmp_path, epochs=1, save=False)
+    training.run()
+    seen, _ = training.seen()
+    assert not seen.about.ended and seen.steps >= 18
+    found = {check.name: check for check in conformance.checks(seen, training.claimed(seen), claim(8))}
+    assert found["steps"].outcome == found["weights moved"].outcome == "not observable"
+
+
+# ---- refusals
+
+
+def line_of(work: Callable[[], Any]) -> str:
+    with pytest.raises(UsageError) as error:
+        work()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def linear() -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDTH, 4), nn.Linear(4, 2))
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+def test_data_without_numbers_of_rows_are_refused(tmp_path: Path) -> None:
+    line = line_of(lambda: dpaudit.observe(Stream(), linear(), key=tmp_path / "key.json"))
+    assert "a stream of rows" in line and not list(tmp_path.iterdir())
+
+
+def test_a_model_is_observed_once(tmp_path: Path) -> None:
+    model = linear()
+    dpaudit.observe(rows(0), model, key=tmp_path / "key.json", seen=tmp_path / "seen.npz")
+    again = tmp_path / "another.json"
+    line = line_of(lambda: dpaudit.observe(rows(0), model, key=again, seen=tmp_path / "seen.npz"))
+    assert "observe once" in line and not again.exists()
+
+
+def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    dpaudit.observe(rows(0), linear(), key=key, seen=tmp_path / "seen.npz")
+    before = key.read_bytes()
+    assert "not there yet" in line_of(
+        lambda: dpaudit.observe(rows(0), linear(), key=key, seen=tmp_path / "s")
+    )
+    assert key.read_bytes() == before
+
+
+def test_an_optimizer_that_is_not_private_is_refused(tmp_path: Path) -> None:
+    model = linear()
+    _, watch = dpaudit.observe(rows(0), model, key=tmp_path / "key.json", seen=tmp_path / "seen.npz")
+    line = line_of(lambda: watch.attach(torch.optim.AdamW(model.parameters())))
+    assert "AdamW, which clips no row's gradient and adds no noise" in line
+
+
+def attached_twice(tmp_path: Path) -> None:
+    watch: list[Any] = []
+    observe = dpaudit.observe
+
+    def kept(*given: Any, **named: Any) -> Any:
+        found = observe(*given, **named)
+        watch.append(found[1])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dpaudit, "observe", kept)
+        Training(tmp_path, epochs=0, save=False, after=lambda optimizer, _: watch[0].attach(optimizer)).run()
+
+
+def test_an_optimizer_is_watched_once(tmp_path: Path) -> None:
+    assert "attach once" in line_of(lambda: attached_twice(tmp_path))
+
+
+def dropping(data: Any) -> DataLoader[Any]:
+    def collate(batch: list[Any]) -> Any:
+        return torch.utils.data.default_collate(batch[1:])
+
+    return DataLoader(data, batch_size=BATCH, collate_fn=collate)
+
+
+def reshuffled(x: Any, y: Any) -> tuple[Any, Any]:
+    order = torch.randperm(len(x))
+    return x[order], y[order]
+
+
+ADAPTIVE = {
+    "clipping": "adaptive",
+    "target_unclipped_quantile": 0.5,
+    "clipbound_learning_rate": 0.1,
+    "min_clipbound": 0.1,
+    "max_clipbound": 2.0,
+    "unclipped_num_std": 5.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({"loader": dropping}, "a gradient for every row that was fetched"),
+        ({"batch": reshuffled}, "another row where a canary was fetched"),
+        ({"private": ADAPTIVE}, "adaptive clipping"),
+    ],
+    ids=["a collator that drops rows", "a loop that shuffles", "adaptive clipping"],
+)
+def test_what_cannot_be_watched_is_refused(changed: dict[str, Any], wanted: str, tmp_path: Path) -> None:
+    assert wanted in line_of(Training(tmp_path, **changed).run)
+
+
+def test_ghost_clipping_is_refused(tmp_path: Path) -> None:
+    assert "ghost clipping" in line_of(lambda: _ghost(tmp_path))
+
+
+def _ghost(folder: Path) -> None:
+    from opacus import PrivacyEngine
+
+    model = linear()
+    data, watch = dpaudit.observe(rows(0), model, key=folder / "key.json", seen=folder / "seen.npz")
+    _, optimizer, _, _ = PrivacyEngine().make_private(
+        module=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        data_loader=DataLoader(data, batch_size=BATCH),
+        criterion=nn.CrossEntropyLoss(),
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        grad_sample_mode="ghost",
+    )
+    watch.attach(optimizer)
+
+
+def test_rows_of_another_process_are_refused() -> None:
+    data = ObservedRows(rows(0), 10)
+    assert "num_workers=0" in line_of(lambda: data.trained(5))
+
+
+def test_empty_batches_and_batches_of_an_evaluation_are_told_apart() -> None:
+    data = ObservedRows(rows(0), 10)
+    for batch in ([], [1, 2, ROWS + 3], [4], [], [5, 6]):
+        data.__getitems__(batch)
+    assert data.trained(3) == [1, 2, ROWS + 3]
+    data.passed(1)
+    assert data.trained(0) == [] and data.trained(2) == [5, 6]
+    assert data.draws.sum() == 5 and data.draws[ROWS + 3] == 1
+
+
+def test_a_split_that_drops_canaries_is_told(correct: Training) -> None:
+    seen, _ = correct.seen()
+    assert conformance.draws_missing(seen) is None
+    lost = replace(seen, canaries=seen.canaries // 3)
+    assert "rows are canaries" in str(conformance.draws_missing(lost))
+
+
+# ---- verify
+
+
+CLAIM = "eps=8,delta=1e-5,unit=record,relation=add_or_remove"
+
+
+def asked(training: Training, **changed: str) -> list[str]:
+    seen, _ = training.seen()
+    claimed = training.claimed(seen)
+    rate = f"1/{round(1 / claimed.sampling_rate)}"
+    given = {
+        "observed": str(training.seen_file),
+        "key": str(training.key_file),
+        "claim": CLAIM,
+        "mechanism": f"sigma={claimed.noise_multiplier},rate={rate},steps={claimed.steps}",
+        "out": str(training.folder / "verification"),
+    }
+    return ["verify", *(part for name, value in (given | changed).items() for part in (f"--{name}", value))]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Training:
+    """With few axes and steps, so that verify is quick."""
+    training = Training(tmp_path, sigma=0.7, axes=100, epochs=1)
+    training.run()
+    return training
+
+
+def test_verify_gives_word_page_and_exit_code(small: Training, call: Call) -> None:
+    done = call(*asked(small), "--json")
+    found = json.loads(done.out)
+    answer, folder = found["answers"][0], small.folder / "verification"
+    assert (done.code, answer["verdict"]) == (
+        {"not refuted": 0, "no power": 4}[answer["verdict"]],
+        "not refuted",
+    )
+    assert {check["outcome"] for check in found["inside"][0]["conformance"]} == {"pass", "not observable"}
+    page = (folder / "index.html").read_text()
+    assert "not refuted" in page and "not a trainer who lies" in page
+    again = call(*asked(small, mechanism=asked(small)[8].replace("0.7", "0.71")))
+    one_line(again, "for another training or mechanism")
+    other = call(
+        *asked(small, mechanism=asked(small)[8].replace("0.7", "1.4"), out=str(small.folder / "other"))
+    )
+    assert other.code == 1 and "noise on" in other.out
+
+
+def test_verify_refuses_in_one_line(small: Training, tmp_path: Path, call: Call) -> None:
+    another = Training(tmp_path / "another", axes=100, epochs=1, seed=2)
+    another.run()
+    one_line(call(*asked(small, key=str(another.key_file))), "the key of another training")
+    short = tmp_path / "short.npz"
+    for share in (0.3, 0.7, 0.99):
+        whole = small.seen_file.read_bytes()
+        short.write_bytes(whole[: int(len(whole) * share)])
+        one_line(call(*asked(small, observed=str(short))), "cut short")
+    one_line(call(*asked(small, observed=str(tmp_path / "none.npz"))), "no such file")
+    one_line(call(*asked(small, mechanism="sigma=1,rate=2,steps=3")), "--mechanism: rate")
+    one_line(call(*asked(small, mechanism="sigma=1,rate=0.1")), "no steps")
+    one_line(call(*asked(small, claim=CLAIM.replace("record", "patient"))), "claims of different units")
+    one_line(call(*asked(small), "--adapter", str(tmp_path)), "a record alone")
+    text = small.key_file.read_text().replace("true", "false", 1)
+    edited = tmp_path / "edited.json"
+    edited.write_text(text)
+    one_line(call(*asked(small, key=str(edited))), "an edited or broken key")
+    assert not (small.folder / "verification").exists()
+
+
+@pytest.mark.slow
+def test_p_values_of_correct_trainings_are_uniform(tmp_path: Path) -> None:
+    """100 trainings with seeds 0 to 99, fixed beforehand: Kolmogorov-Smirnov, p > .01."""
+    from scipy import stats
+
+    found = []
+    for seed in range(100):
+        training = Training(tmp_path / str(seed), axes=100, seed=seed, epochs=1)
+        training.run()
+        seen, key = training.seen()
+        claimed = replace(training.claimed(seen), steps=seen.steps)
+        found.append(mechanism_test.p_value(seen.observed, key.included, whitebox.family(claimed)))
+    assert stats.kstest(found, "uniform").pvalue > 0.01
