@@ -21,7 +21,6 @@ NAMES = {"system": "###System: ", "user": "###Question: ", "assistant": "###Answ
 NOT_PLAIN = re.compile("|".join((TAG.pattern, *(marks.pattern for marks in MARKS.values()))))
 HOLDERS, MOST_FRAMED = 0x100000, 100  # characters that stand for turns in a frame; turns
 FOLDED = "system text stands before the first question, because the chat template has no place for it"
-KEPT, KEPT_TURNS, KEPT_CHARACTERS = 2048, 64, 4000  # dialogues whose writing is kept; longer ones are not
 
 
 def render(turns: Sequence[Turn], tokenizer: Any, *, prompt: bool = False) -> str:
@@ -44,12 +43,6 @@ def write(turns: Sequence[Turn], tokenizer: Any) -> Written:
     template = templates.of_tokenizer(tokenizer)
     if template is None:
         return _lines(turns, tokenizer.eos_token or "")
-    is_kept = len(turns) <= KEPT_TURNS and sum(len(turn.text) for turn in turns) <= KEPT_CHARACTERS
-    return (_written if is_kept else _written.__wrapped__)(template, tuple(turns))
-
-
-@lru_cache(maxsize=KEPT)  # checks, counts, training and scores write the same dialogues again
-def _written(template: Template, turns: tuple[Turn, ...]) -> Written:
     messages = _messages(template, turns)
     written = _framed(template, messages) or Marking(template, messages).written()
     return written if len(messages) == len(turns) else replace(written, notes=written.notes | {FOLDED})
