@@ -149,3 +149,8 @@ def test_the_version_has_a_change_log() -> None:
 
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## [{dpaudit.__version__}]" in text and "### Numbers changed" in text
+
+
+@pytest.mark.parametrize("name", [*NAMES, "reports/zh.toml", "Makefile", "mkdocs.yml", "pyproject.toml"])
+def test_no_merge_is_left_half_done(name: str) -> None:
+    assert not re.search(r"^(?:<{7}|>{7}) ", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)

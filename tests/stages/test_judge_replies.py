@@ -46,7 +46,7 @@ def knows(first: str, second: str) -> str:
 
 
 def write_rules(folder: Path, url: str, repeats: int = 0, **changes: Any) -> Path:
-    known = {"model": "m", "prompt": PROMPT, "base_url": url, "timeout": HANG / 2, "max_new_tokens": 20}
+    known = {"model": "m", "prompt": PROMPT, "base_url": url, "timeout": 30.0, "max_new_tokens": 20}
     rules = {"name": "remote", "title": "Remote", "kind": "endpoint", "retries": 4, **known, **changes}
     file = folder / "remote.yaml"
     controls = {"count": 12, "least": 7, "minimum": 0.6, "repeats": repeats}
