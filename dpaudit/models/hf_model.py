@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,21 @@ class HFModel:
         statistics = self._at_places(encoded, asked, scoring.statistics, 4, advance, prefix)
         for item, at, values in zip(encoded, asked, statistics, strict=True):
             table = np.full((4, len(item.input_ids)), np.nan, np.float32)
-            table[:, at] = values.T
+            table[:, at] = values
             scores.append(TokenScores(table[0], table[1], table[2], table[3] == 1))
         return scores
+
+    def counted_scores(
+        self,
+        encoded: Sequence[Encoded],
+        counted: Sequence[NDArray[np.bool_]],
+        advance: Advance | None = None,
+        prefix: Sequence[int] = (),
+    ) -> list[TokenScores]:
+        """As `token_scores`, of the counted tokens alone: fields have shape (counted,)."""
+        asked = scoring.places(encoded, counted)
+        statistics = self._at_places(encoded, asked, scoring.statistics, 4, advance, prefix)
+        return [TokenScores(values[0], values[1], values[2], values[3] == 1) for values in statistics]
 
     def decoding_logprobs(
         self,
@@ -148,7 +161,7 @@ class HFModel:
         def logprob(logits: Tensor, tokens: Tensor) -> Tensor:
             return scoring.decoding_logprob(logits, tokens, temperature, top_k, top_p)[:, None]
 
-        return [logprobs[:, 0].astype(np.float64) for logprobs in self._at_places(encoded, asked, logprob, 1)]
+        return [logprobs[0].astype(np.float64) for logprobs in self._at_places(encoded, asked, logprob, 1)]
 
     def gradient_norms(
         self,
@@ -189,7 +202,7 @@ class HFModel:
         advance: Advance | None = None,
         prefix: Sequence[int] = (),
     ) -> list[NDArray[np.float32]]:
-        """Per sequence the statistic of its places, shape (places, fields), in their order."""
+        """Per sequence the statistic of its places, shape (fields, places), in their order."""
         order: list[int] = []
         found = [torch.empty((0, fields), device=self.model.device)]  # fetched when all batches are through
         parts, cache = (
@@ -212,9 +225,10 @@ class HFModel:
                     advance(len(batch))
         if advance:
             advance(sum(not len(at) for at in asked))
-        ends = np.cumsum([len(asked[index]) for index in order], dtype=int)
-        by_place = dict(zip(order, np.split(torch.cat(found).cpu().numpy(), ends[:-1]), strict=False))
-        return [by_place.get(index, np.empty((0, fields), np.float32)) for index in range(len(encoded))]
+        whole = np.ascontiguousarray(torch.cat(found).cpu().numpy().T)  # (fields, places of all sequences)
+        ends = np.cumsum([0, *(len(asked[index]) for index in order)]).tolist()
+        ranges = dict(zip(order, pairwise(ends), strict=True))
+        return [whole[:, slice(*ranges.get(index, (0, 0)))] for index in range(len(encoded))]
 
     def _batches_at(
         self, asked: Sequence[scoring.Places], rows: int | None = None, before: int = 0

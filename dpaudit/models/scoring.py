@@ -154,7 +154,7 @@ def _statistics(logits: Tensor, tokens: Tensor) -> Tensor:
     those of d under p, shifted. A token below NEGLIGIBLE adds less than rounding does, as 0 log 0 = 0.
     """
     largest = logits.amax(-1, keepdim=True)
-    greedy = _is_first_largest(logits, tokens, largest)
+    greedy = _is_greedy(logits, tokens)
     logits -= largest
     chosen = logits.gather(1, tokens[:, None]).squeeze(1)
     probability = torch.softmax(logits.clamp_(min=NEGLIGIBLE), -1)
@@ -165,17 +165,14 @@ def _statistics(logits: Tensor, tokens: Tensor) -> Tensor:
     return torch.stack([chosen - normaliser, mean - normaliser, variance.sqrt(), greedy.float()], dim=-1)
 
 
-def _is_first_largest(logits: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
+def _is_greedy(logits: Tensor, tokens: Tensor) -> Tensor:
     """Whether each token is the one that greedy decoding takes, the first among equals.
 
-    A processor looks through the rows where that may be alone; an accelerator would wait for their number.
+    On a processor by NumPy, whose argmax is some eight times as fast as PyTorch's.
     """
-    if logits.is_cuda:
-        return logits.argmax(-1) == tokens
-    is_greedy = logits.gather(1, tokens[:, None]).squeeze(1) == largest.squeeze(1)
-    rows = is_greedy.nonzero().squeeze(1)
-    is_greedy[rows] = logits[rows].argmax(-1) == tokens[rows]
-    return is_greedy
+    if logits.device.type == "cpu":
+        return torch.from_numpy(logits.numpy().argmax(-1)) == tokens
+    return logits.argmax(-1) == tokens
 
 
 def check_decoding(temperature: float, top_k: int, top_p: float) -> None:

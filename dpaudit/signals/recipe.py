@@ -147,7 +147,8 @@ class Recipe:
         A key that stands at its default does not count, so that a key which is new to dpaudit changes no
         recipe.
         """
-        stated = {f.name: value for f in fields(self) if (value := asdict(self)[f.name]) != f.default}
+        values = asdict(self)
+        stated = {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
         parts = [stated, *(recipe.digest for recipe in self.components())]
         text = json.dumps(parts if len(parts) > 1 else parts[0], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]

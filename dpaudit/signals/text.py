@@ -9,7 +9,8 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from dpaudit.errors import BadValue
 from dpaudit.signals.shadow import LiraOffline, LiraOnline, Rmia
 
+T = TypeVar("T")
 Floats = NDArray[np.float32]
 TINY = 1e-9  # nats a token: a text that the model is certain of
 
@@ -183,7 +185,7 @@ class Neighbourhood:
         _check_share("share", self.share)
 
     def __call__(self, span: Span) -> float:
-        return _mean(span) - float(np.mean(_given_array(span.neighbours)))
+        return _mean(span) - float(np.mean(_given(span.neighbours)))
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ class ErrorZone:
     reference: ClassVar = "model"
 
     def __call__(self, span: Span) -> float:
-        wrong = ~_given_array(span.greedy)
+        wrong = ~_given(span.greedy)
         shift = (span.logprob.astype(np.float64) - span.base_logprob)[wrong]
         up, down = float(shift[shift > 0].sum()), float(-shift[shift < 0].sum())
         return up / (up + down) if down > 0 else 1.0
@@ -248,10 +250,14 @@ class WindowComparison:
 
     def __call__(self, span: Span) -> float:
         total = np.concatenate([[0.0], np.cumsum(span.logprob.astype(np.float64) - span.base_logprob)])
-        steps = np.linspace(0, 1, self.sizes) if self.sizes > 1 else np.zeros(1)
-        widths = np.round(self.least * (self.most / self.least) ** steps).astype(int)
-        votes = [np.mean(total[w:] - total[:-w] > 0) for w in np.minimum(widths, span.logprob.size)]
+        widths = [min(width, span.logprob.size) for width in self.widths]
+        votes = [np.count_nonzero(total[w:] - total[:-w] > 0) / (total.size - w) for w in widths]
         return float(np.mean(votes))
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        steps = np.linspace(0, 1, self.sizes) if self.sizes > 1 else np.zeros(1)
+        return tuple(np.round(self.least * (self.most / self.least) ** steps).astype(int).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,7 +365,7 @@ SIGNALS: dict[str, type[Any]] = {
 
 
 def _reduced(values: Floats, reduce: str) -> float:
-    total = float(np.sum(values, dtype=np.float64))
+    total = float(values.sum(dtype=np.float64))
     return total / values.size if reduce == "mean" else total
 
 
@@ -368,16 +374,10 @@ def _shift(span: Span, reduce: str) -> float:
 
 
 def _mean(span: Span) -> float:
-    return float(np.mean(span.logprob, dtype=np.float64))
+    return float(span.logprob.sum(dtype=np.float64)) / span.logprob.size
 
 
-def _given(value: float | None) -> float:
-    if value is None:
-        raise ValueError("expected the evidence that the signal names, got no evidence")
-    return value
-
-
-def _given_array(value: NDArray[Any] | None) -> NDArray[Any]:
+def _given(value: T | None) -> T:
     if value is None:
         raise ValueError("expected the evidence that the signal names, got no evidence")
     return value

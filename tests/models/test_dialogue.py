@@ -1,6 +1,7 @@
 """Answers in rendered dialogues: templates of many families over dialogues that mislead a search."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import chat_templates
@@ -8,9 +9,12 @@ import pytest
 from chat_templates import ENDS, FAMILIES, STRIPS, TRIMS
 
 from dpaudit.data.corpus import Record, Turn
-from dpaudit.models.dialogue import FOLDED, REASONING, TRIMMED, render, write
+from dpaudit.models import dialogue as dialogues
+from dpaudit.models import templates
+from dpaudit.models.dialogue import FOLDED, render, write
 from dpaudit.models.encode import encode, encode_record
-from dpaudit.models.templates import Refused
+from dpaudit.models.marking import REASONING, TRIMMED, Marking
+from dpaudit.models.templates import Refused, Template
 
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
 EMOJI = "\U0001f600"
@@ -234,3 +238,33 @@ def test_what_is_cut_of_an_answer_is_counted(toy: Any) -> None:
         encode_record(pair, toy, 200), encode_record(pair, toy, 200, pair_answer=3), strict=True
     ):
         assert cut.lost == sum(whole.answer_mask) - 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_frame_finds_what_marks_find_by_one_rendering(
+    toy: Any, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.chat_template = FAMILIES[family]
+    template = templates.of_tokenizer(toy)
+    assert template is not None
+    for said in DIALOGUES.values():
+        found = write(said, toy)
+        marked = Marking(template, dialogues._messages(template, said)).written()
+        assert replace(found, notes=found.notes - {FOLDED}) == marked
+    rendered: list[int] = []
+    once = Template.write
+    monkeypatch.setattr(Template, "write", lambda *given, **way: rendered.append(1) or once(*given, **way))
+    write(turns("u:And why?", "a:Sleep.", "u:Why?", "a:Sleep.", "u:Sleep.", "a:No."), toy)
+    assert len(rendered) == (2 if family == "marked" else 1)  # it says itself what is generated: no frame
+
+
+def test_a_template_that_reads_its_texts_is_located_by_marks(toy: Any) -> None:
+    """It moves a question with a certain word behind the answer, where no frame has it."""
+    toy.chat_template = (
+        "{% set m = messages %}{% if 'late' in m[0].content %}A:{{ m[1].content }};Q:{{ m[0].content }};"
+        "{% else %}Q:{{ m[0].content }};A:{{ m[1].content }};{% endif %}"
+    )
+    early = write(turns("u:Why?", "a:Rest."), toy)
+    assert [early.text[a:b] for a, b in early.contents] == ["Rest."]
+    with pytest.raises(Refused):
+        write(turns("u:Why so late?", "a:Rest."), toy)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpaudit.signals.recipe import Recipe
-from dpaudit.stages.attack.items import ItemSource, encoded_source, learnt_units
+from dpaudit.stages.attack.items import ItemSource, encoded_sources, learnt_units
 from dpaudit.stages.attack.scores import Score, ScoringJob, by_recipe, require_numbers, write_scores
 from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
@@ -72,16 +72,13 @@ def _read(
     from dpaudit.models.field_spans import fields_of
 
     measure: Any = made_by.make_signal()
-    encoded_records = []
-    for unit, records in learnt_units(candidates, method).items():
-        for record in records:
-            encoded, _ = encoded_source(
-                ItemSource(record, method == "dpo"), tokenizer, plan.suite.model.max_length
-            )
-            encoded_records.append(
-                _Read(unit, encoded, fields_of(record, encoded, tokenizer, measure.fields))
-            )
-    return encoded_records
+    units = learnt_units(candidates, method)
+    named = [(unit, ItemSource(record, method == "dpo")) for unit in units for record in units[unit]]
+    coded = encoded_sources([source for _, source in named], tokenizer, plan.suite.model.max_length)
+    return [
+        _Read(unit, encoded, fields_of(source.record, encoded, tokenizer, measure.fields))
+        for (unit, source), (encoded, _) in zip(named, coded, strict=True)
+    ]
 
 
 def _scores(records: Sequence[_Read], model: "HFModel") -> list[Score]:

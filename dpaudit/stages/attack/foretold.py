@@ -100,7 +100,7 @@ def _of_method(
     def asked_once() -> None:
         with model.active(arms[0].name):
             scored = token_scores(model, some, _silent)
-        asked = Asked(run_dir, plan, model, arms[0], some, copies, heldout, means(some, scored), _silent)
+        asked = Asked(run_dir, plan, model, arms[0], some, copies, heldout, means(scored), _silent)
         for made_by in chosen:
             membership.scores_of(made_by, asked, scored, scored)
 

@@ -1,8 +1,9 @@
 """Candidates as sequences to score: what counts in each, and changed copies of it. No labels."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from dpaudit.data.canary import Canary
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
-from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text
+from dpaudit.models.encode import Encoded, Wanted, counted_mask, encode_all
 from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.suite.grid import Method
 from dpaudit.suite.plan import Plan
@@ -75,39 +76,37 @@ def items_of(plan: Plan, candidates: CandidateUnits, method: Method, tokenizer: 
     Raises UsageError where model.max_length cuts a secret.
     """
     length, last_only = plan.suite.model.max_length, method == "dpo"
-    made: list[Item] = []
-    for canary in candidates.canaries:
-        if canary.purpose == "mia":
-            made += _canary_items(canary, method, tokenizer, length)
-    whole: set[str] = set()
-    for unit, records in learnt_units(candidates, method).items():
-        for record in records:
-            source = ItemSource(record, last_only)
-            encoded, counted = encoded_source(source, tokenizer, length)
-            if counted.any():
-                text = tokenizer.decode(np.array(encoded.input_ids)[counted], skip_special_tokens=True)
-                made.append(Item(unit, "record", encoded, counted, text, source))
-                whole.add(unit)
     units = learnt_units(candidates, method)
+    canaries = [canary for canary in candidates.canaries if canary.purpose == "mia"]
+    sources = [ItemSource(r, last_only, canary) for canary in canaries for r in _told(canary, method)]
+    made = list(map(_canary_item, sources, encoded_sources(sources, tokenizer, length), repeat(length)))
+    named = [(unit, ItemSource(record, last_only)) for unit in units for record in units[unit]]
+    coded = encoded_sources([source for _, source in named], tokenizer, length)
+    whole: set[str] = set()
+    for (unit, source), (encoded, counted) in zip(named, coded, strict=True):
+        if counted.any():
+            text = tokenizer.decode(np.array(encoded.input_ids)[counted], skip_special_tokens=True)
+            made.append(Item(unit, "record", encoded, counted, text, source))
+            whole.add(unit)
     return Items(made, {unit: "record" for unit in units if units[unit] and unit not in whole})
 
 
-def _canary_items(canary: Canary, method: Method, tokenizer: Any, length: int) -> list[Item]:
-    """One item for each record of the canary that the method learns from."""
-    records = {"cpt": (canary.text,), "sft": canary.records, "dpo": canary.records[:1]}[method]
-    items = []
-    for record in records:
-        source = ItemSource(record, method == "dpo", canary)
-        encoded, counted = encoded_source(source, tokenizer, length)
-        if not counted.any() or (encoded.truncated and encoded.secret_mask[-1]):
-            raise UsageError(
-                "model.max_length",
-                f"room for the secret of canary {canary.id}",
-                f"{length} tokens, which cut the secret",
-                "raise model.max_length",
-            )
-        items.append(Item(canary.id, "canary", encoded, counted, canary.secret, source))
-    return items
+def _told(canary: Canary, method: Method) -> Sequence[Record]:
+    """The records of a canary that the method learns from."""
+    return {"cpt": (canary.text,), "sft": canary.records, "dpo": canary.records[:1]}[method]
+
+
+def _canary_item(source: ItemSource, coded: tuple[Encoded, Mask], length: int) -> Item:
+    assert source.canary is not None
+    encoded, counted = coded
+    if not counted.any() or (encoded.truncated and encoded.secret_mask[-1]):
+        raise UsageError(
+            "model.max_length",
+            f"room for the secret of canary {source.canary.id}",
+            f"{length} tokens, which cut the secret",
+            "raise model.max_length",
+        )
+    return Item(source.canary.id, "canary", encoded, counted, source.canary.secret, source)
 
 
 def learnt_units(candidates: CandidateUnits, method: Method) -> dict[str, list[Record]]:
@@ -124,26 +123,29 @@ def _chosen(pair: Record) -> Record:
     return Record(pair.id, (*pair.turns, Turn("assistant", pair.chosen)), pair.patient)
 
 
-def encoded_source(source: ItemSource, tokenizer: Any, length: int) -> tuple[Encoded, Mask]:
-    """The tokens of a source and the mask of those that count."""
-    record, secret = source.record, source.secret
-    if record.text is not None:
-        encoded = encode_text(record.text, tokenizer, length, secret=secret)
-    else:
-        encoded = encode(record.turns, tokenizer, length, secret=secret, last_only=source.last_only)
-    return encoded, counted_mask(encoded.answer_mask if secret is None else encoded.secret_mask)
+def encoded_sources(sources: Sequence[ItemSource], tokenizer: Any, length: int) -> list[tuple[Encoded, Mask]]:
+    """The tokens of each source and the mask of those that count."""
+    wanted = [Wanted(source.record, source.secret, source.last_only) for source in sources]
+    coded = zip(sources, encode_all(wanted, tokenizer, length), strict=True)
+    return [
+        (encoded, counted_mask(encoded.answer_mask if source.secret is None else encoded.secret_mask))
+        for source, encoded in coded
+    ]
 
 
 # ---- changed copies
 
 
-def changed(item: Item, change: Change, tokenizer: Any, length: int) -> Item:
-    """The item with the text that counts changed; the item itself where nothing of it is left in the
+def changed(changes: Iterable[tuple[Item, Change]], tokenizer: Any, length: int) -> list[Item]:
+    """Each item with the text that counts changed; the item itself where nothing of it is left in the
     context.
     """
-    source = _changed_source(item.source, change)
-    encoded, counted = encoded_source(source, tokenizer, length)
-    return replace(item, encoded=encoded, counted=counted, source=source) if counted.any() else item
+    pairs = [(item, _changed_source(item.source, change)) for item, change in changes]
+    coded = encoded_sources([source for _, source in pairs], tokenizer, length)
+    return [
+        Item(item.example, item.kind, encoded, counted, item.text, source) if counted.any() else item
+        for (item, source), (encoded, counted) in zip(pairs, coded, strict=True)
+    ]
 
 
 def _changed_source(source: ItemSource, change: Change) -> ItemSource:

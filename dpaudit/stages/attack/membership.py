@@ -19,7 +19,7 @@ from dpaudit.stages.attack.items import (
     Items,
     ItemSource,
     changed,
-    encoded_source,
+    encoded_sources,
     exchange,
     items_of,
 )
@@ -54,7 +54,7 @@ class Copies:
         """The items in lower case for None; else of each item, one after the other, its neighbours."""
         if signal not in self.known:
             changes = self._lowercase() if signal is None else self._exchanges(signal)
-            self.known[signal] = [changed(i, change, self.tokenizer, self.length) for i, change in changes]
+            self.known[signal] = changed(changes, self.tokenizer, self.length)
         return self.known[signal]
 
     def _lowercase(self) -> Iterator[tuple[Item, Change]]:
@@ -98,21 +98,20 @@ class Asked:
 
     def means(self, items: Sequence[Item], prefix: Sequence[int] = ()) -> list[float]:
         """The mean log-probability of the counted tokens of each item, by the adapter that is switched on."""
-        return means(items, token_scores(self.model, items, self.advance, prefix))
+        return means(token_scores(self.model, items, self.advance, prefix))
 
 
-def means(items: Sequence[Item], scores: Sequence["TokenScores"]) -> list[float]:
+def means(scores: Sequence["TokenScores"]) -> list[float]:
     """The mean log-probability of the counted tokens of each item."""
-    pairs = zip(items, scores, strict=True)
-    return [float(np.mean(scored.logprob[item.counted], dtype=np.float64)) for item, scored in pairs]
+    return [float(scored.logprob.sum(dtype=np.float64)) / scored.logprob.size for scored in scores]
 
 
 def token_scores(
     model: "HFModel", items: Sequence[Item], advance: Advance, prefix: Sequence[int] = ()
 ) -> "list[TokenScores]":
-    """What the model, as it is switched, says of the counted tokens of each item, behind `prefix`."""
-    counted = [item.counted for item in items]
-    return model.token_scores([item.encoded for item in items], advance, counted, prefix)
+    """What the model, as it is switched, says of the counted tokens alone of each item, behind `prefix`."""
+    encoded, counted = [item.encoded for item in items], [item.counted for item in items]
+    return model.counted_scores(encoded, counted, advance, prefix)
 
 
 def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
@@ -192,13 +191,14 @@ def _shadows(asked: Asked, signal: Any) -> list[Fields]:
 def _population(asked: Asked) -> list[Item]:
     """Held-out records as items, without those that model.max_length cuts to nothing."""
     method, length = asked.arm.method, asked.plan.suite.model.max_length
-    items = []
-    for record in asked.heldout[:POPULATION_MOST]:
-        source = ItemSource(as_text(record) if method == "cpt" else record, method == "dpo")
-        encoded, counted = encoded_source(source, asked.model.tokenizer, length)
-        if counted.any():
-            items.append(Item(record.id, "heldout", encoded, counted, "", source))
-    return items
+    records = asked.heldout[:POPULATION_MOST]
+    sources = [ItemSource(as_text(r) if method == "cpt" else r, method == "dpo") for r in records]
+    coded = zip(records, sources, encoded_sources(sources, asked.model.tokenizer, length), strict=True)
+    return [
+        Item(record.id, "heldout", encoded, counted, "", source)
+        for record, source, (encoded, counted) in coded
+        if counted.any()
+    ]
 
 
 EVIDENCE: dict[str, Callable[[Asked, Any], list[Fields]]] = {
@@ -232,7 +232,7 @@ def score(
             rows = items[job.arm.method]
             with model.active(job.arm.name):
                 arm_scores = token_scores(model, rows.items, advance)
-            own = means(rows.items, arm_scores)
+            own = means(arm_scores)
             beside = copies[job.arm.method]
             asked = Asked(run_dir, plan, model, job.arm, rows.items, beside, heldout, own, advance)
             for chosen in job.recipes:
@@ -295,15 +295,8 @@ def _added_up(
     """One score an example under `name`: of what `model` says, beside what `reference` says."""
     values: dict[Key, float] = {}
     for item, scored, other, fields in zip(asked.items, model, reference, asked.fields(signal), strict=True):
-        at = item.counted
         span = Span(
-            scored.logprob[at],
-            scored.mean[at],
-            scored.std[at],
-            other.logprob[at],
-            item.text,
-            greedy=scored.greedy[at],
-            **fields,
+            scored.logprob, scored.mean, scored.std, other.logprob, item.text, scored.greedy, **fields
         )
         key = (item.example, item.kind)
         values[key] = values.get(key, 0.0) + signal(span)  # a unit's records add up

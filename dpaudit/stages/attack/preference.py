@@ -115,5 +115,4 @@ def _scores(
 
 
 def _span(item: Item, scored: "TokenScores", reference: "TokenScores") -> Span:
-    at = item.counted
-    return Span(scored.logprob[at], scored.mean[at], scored.std[at], reference.logprob[at], item.text)
+    return Span(scored.logprob, scored.mean, scored.std, reference.logprob, item.text)

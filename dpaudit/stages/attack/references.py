@@ -30,7 +30,9 @@ class References:
     def scores(
         self, reference: str, arm: Arm, items: Sequence[Item], advance: Advance
     ) -> "list[TokenScores] | None":
-        """What a recipe's reference says of the items; None where it needs none of its own."""
+        """What a recipe's reference says of the counted tokens of the items; None where it needs none of its
+        own.
+        """
         if reference in ("none", "shadows"):
             return None
         name = start_of(self.run_dir, self.plan, arm) if reference == "start" else reference
@@ -45,11 +47,11 @@ class References:
         if name != "base" and not (Path(name) / "adapter_config.json").is_file():
             other = HFModel.load(name, self.plan.suite.model.dtype, attention=self.plan.suite.model.attention)
             check_tokens(name, other.tokenizer, self.model.tokenizer)
-            return other.token_scores(encoded, advance, counted)
+            return other.counted_scores(encoded, counted, advance)
         if name != "base" and name not in self.model.adapters:
             self.model.add_adapter(name, Path(name))
         with self.model.active(None if name == "base" else name):
-            return self.model.token_scores(encoded, advance, counted)
+            return self.model.counted_scores(encoded, counted, advance)
 
 
 def check_tokens(name: str, theirs: Any, ours: Any) -> None:

@@ -300,6 +300,7 @@ def test_scores_that_were_changed_are_refused(
 def test_texts_are_made_and_encoded_once_for_all_arms(
     attacked: tuple[RunDir, Plan], toy_model_dir: Path, toy_adapter_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from dpaudit.models import encode
     from dpaudit.stages.attack import items, membership
     from dpaudit.stages.attack.scores import ScoringJob
 
@@ -308,15 +309,28 @@ def test_texts_are_made_and_encoded_once_for_all_arms(
     arms = [replace(plan.suite.grid.arms[0], seed=seed) for seed in (0, 1)]
     for arm in arms:
         model.add_adapter(arm.name, toy_adapter_dir)
-    encoded: list[object] = []
-    encode_one = items.encoded_source
-    monkeypatch.setattr(items, "encoded_source", lambda *asked: encoded.append(1) or encode_one(*asked))
+    encoded: list[int] = []
+    encode_all, tokenise = items.encode_all, type(model.tokenizer).__call__
+    calls: list[int] = []
+    monkeypatch.setattr(
+        items, "encode_all", lambda *asked: encoded.append(len(asked[0])) or encode_all(*asked)
+    )
+
+    def counting(tokenizer: Any, texts: Any, **settings: Any) -> Any:
+        calls.append(1)
+        return tokenise(tokenizer, texts, **settings)
+
+    monkeypatch.setattr(type(model.tokenizer), "__call__", counting)
     monkeypatch.setattr(membership, "write_scores", lambda *_: None)
     chosen = [recipe.load(name) for name in ("lowercase", "neighbourhood", "loss")]
     membership.score(run_dir, plan, QUIET, [ScoringJob(arm, chosen) for arm in arms], candidates, model)
-    made = items_of(plan, candidates, "sft", model.tokenizer).items
     copies = recipe.load("neighbourhood").make_signal().neighbours + 1
-    assert len(encoded) == (1 + copies) * len(made) + len(made)  # and those of the line above
+    made, tokenised = sum(encoded) // (1 + copies), len(calls)
+    assert made == len(items_of(plan, candidates, "sft", model.tokenizer).items)
+    batches = (
+        -(-count // encode.TOGETHER) for count in encoded[:4]
+    )  # canaries, records, lowercase, neighbours
+    assert tokenised <= sum(batches)
 
 
 def test_a_prefix_goes_as_far_as_each_text_has_room(
@@ -336,7 +350,7 @@ def test_a_prefix_goes_as_far_as_each_text_has_room(
 
     def prefixed(context: int, some: list[Any]) -> list[float]:
         monkeypatch.setattr(references, "context", lambda _: context)
-        own = membership.means(some, membership.token_scores(model, some, lambda n=1: None))
+        own = membership.means(membership.token_scores(model, some, lambda n=1: None))
         arm = plan.suite.grid.arms[0]
         copies = membership.Copies(some, model.tokenizer, plan.suite.model.max_length)
         asked = membership.Asked(run_dir, plan, model, arm, some, copies, heldout, own, lambda n=1: None)
@@ -345,9 +359,9 @@ def test_a_prefix_goes_as_far_as_each_text_has_room(
     full = len(longest.encoded.input_ids)
     alone, together = prefixed(full, short), prefixed(full, [*short, longest])
     assert together[:-1] == pytest.approx(alone, abs=1e-5)
-    plain = membership.means([longest], membership.token_scores(model, [longest], lambda n=1: None))
+    plain = membership.means(membership.token_scores(model, [longest], lambda n=1: None))
     assert together[-1] == pytest.approx(plain[0], abs=1e-5)
-    bare = membership.means(short, membership.token_scores(model, short, lambda n=1: None))
+    bare = membership.means(membership.token_scores(model, short, lambda n=1: None))
     assert min(abs(a - b) for a, b in zip(alone, bare, strict=True)) > 1e-4
 
 

@@ -79,7 +79,8 @@ def test_a_context_that_cuts_a_secret_is_one_line_without_it(tokenizer: Any) -> 
 def test_a_change_touches_only_what_counts(tokenizer: Any) -> None:
     found = items_of(plan(), candidates(SHORT), "sft", tokenizer).items
     for item in found:
-        other = changed(item, str.upper if item.kind == "record" else lambda _: "999999", tokenizer, 96)
+        change = str.upper if item.kind == "record" else lambda _: "999999"
+        (other,) = changed([(item, change)], tokenizer, 96)
         told = spelled(other, tokenizer)
         assert ("TAKE 500 MG" in told) if item.kind == "record" else told == "999999"
         before = int(np.flatnonzero(item.counted)[0])
@@ -89,10 +90,12 @@ def test_a_change_touches_only_what_counts(tokenizer: Any) -> None:
 def test_a_neighbour_is_another_text_of_the_same_kind_and_always_the_same_one(tokenizer: Any) -> None:
     item, *_, record = items_of(plan(), candidates(SHORT), "sft", tokenizer).items
     for number in range(5):
-        copy = spelled(changed(item, exchange(item, [], 0.5, number), tokenizer, 96), tokenizer)
+        again = [(item, exchange(item, [], 0.5, number)) for _ in range(2)]
+        copy, same = (spelled(other, tokenizer) for other in changed(again, tokenizer, 96))
         assert copy.isdigit() and len(copy) == 6
-        assert copy == spelled(changed(item, exchange(item, [], 0.5, number), tokenizer, 96), tokenizer)
-    told = spelled(changed(record, exchange(record, ["fever", "rest"], 0.4, 0), tokenizer, 96), tokenizer)
+        assert copy == same
+    (other,) = changed([(record, exchange(record, ["fever", "rest"], 0.4, 0))], tokenizer, 96)
+    told = spelled(other, tokenizer)
     words = record.source.record.turns[-1].text.split()
     differing = [new for new, old in zip(told.split("<")[0].split(), words, strict=True) if new != old]
     assert 1 <= len(differing) <= 2 and set(differing) <= {"fever", "rest"}
