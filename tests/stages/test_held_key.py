@@ -82,7 +82,7 @@ def test_a_false_claim_is_refuted_by_real_rows(without: Path, tmp_path: Path) ->
         for text in (turn["value"] for turn in spoken(i)["conversations"]):
             assert text not in page and text not in json.dumps(found) and text not in done.output
     wrong = check(*asked, "--data", without / "left.jsonl", "--out", tmp_path / "other")
-    assert "not the one that it wrote" in str(wrong.exception)
+    assert "got the file that it wrote, without the units that were held out" in str(wrong.exception)
     assert "--data ORIGINAL" in str(check(*asked).exception)
 
 
