@@ -3,6 +3,7 @@ rows.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import common
@@ -30,10 +31,6 @@ def trained(work: Work) -> dict[str, Any]:
             self.optimizer.zero_grad()
             return super().training_step(*given, **named)
 
-    lines = work.pairs.read_text(encoding="utf-8").splitlines()[:ROWS]
-    pairs = [
-        {k: json.loads(line)[k][:CHARACTERS] for k in ("prompt", "chosen", "rejected")} for line in lines
-    ]
     torch.manual_seed(0)
     base = resolve("builtin:tiny")
     trainer = Private(
@@ -51,7 +48,7 @@ def trained(work: Work) -> dict[str, Any]:
             save_strategy="no",
             disable_tqdm=True,
         ),
-        train_dataset=datasets.Dataset.from_list(pairs),
+        train_dataset=datasets.Dataset.from_list(pairs_of(work.pairs)),
         processing_class=transformers.AutoTokenizer.from_pretrained(base),
         peft_config=peft.LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
@@ -73,6 +70,11 @@ def trained(work: Work) -> dict[str, Any]:
     trainer.train()
     watch.save()
     return {"inside": common.inside(work, claimed), "outside": None}
+
+
+def pairs_of(file: Path) -> list[dict[str, str]]:
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:ROWS]]
+    return [{key: row[key][:CHARACTERS] for key in ("prompt", "chosen", "rejected")} for row in rows]
 
 
 def main() -> None:

@@ -130,7 +130,7 @@ def _tell(made: Suite, steps: int, progress: Progress) -> None:
             advance(1)
         minutes = round(seconds / 60)
         took = f"{minutes:,} minutes" if minutes > 1 else f"{seconds:.0f} seconds"
-        about += f", about {took} for the training alone; asking it comes on top, and tells its own time"
+        about += f", about {took} for the training alone; the time to score it comes on top"
     progress.say(about)
 
 
