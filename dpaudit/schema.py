@@ -34,6 +34,8 @@ Proportion = Annotated[float, Range(0, 1)]
 Size = Annotated[float, Range(0, math.inf)]
 Count = Annotated[int, Range(0, math.inf)]
 
+_PLAIN = frozenset((Any, bool, float, int, str))
+
 
 def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     """An instance of the dataclass `cls` made from the mapping `data`, nested dataclasses included.
@@ -187,9 +189,17 @@ def _known(cls: Any) -> dict[str, Field[Any]]:
     return {field.name: field for field in fields(cls)}
 
 
+@cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What the annotation is made of: `typing` works it out anew at every call."""
+    return typing.get_origin(hint), typing.get_args(hint)
+
+
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
     """`value` as the annotated type `hint`; raises UsageError where it is of another kind."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint in _PLAIN:
+        return _convert_plain(hint, value, file=file, key=key)
+    origin, arguments = _parts(hint)
     if origin is Annotated:
         return _convert_number(arguments, value, file=file, key=key)
     if origin in (typing.Union, types.UnionType):

@@ -60,6 +60,13 @@ class Finding:
             cls._require_format(data, file)
             return schema.field_of(cls, key, data, file=file)
 
+    @classmethod
+    def is_current(cls, run_dir: RunDir, relative: str, inputs: Iterable[str]) -> bool:
+        """Whether the file was made from `inputs` as they are now, and is of this format: a finding of an
+        earlier version is made again.
+        """
+        return run_dir.is_current(relative, inputs) and format_of(run_dir, relative) == cls.FORMAT
+
     def write(self, run_dir: RunDir, relative: str, inputs: Iterable[str] = ()) -> None:
         """Writes the file; `inputs` are the files that the finding was made from."""
         run_dir.write_json(relative, self.to_json(), inputs)

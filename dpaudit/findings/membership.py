@@ -74,7 +74,9 @@ class Area:
 
 @dataclass(frozen=True)
 class Performance(Area):
-    """The same with its curve."""
+    """The same with its curve: whole where the page draws it, that of the primary recipe on canaries, else as
+    `without_curve` leaves it.
+    """
 
     roc: Curve
 
@@ -178,7 +180,7 @@ class Slope:
 class Membership(Finding):
     """What a recipe of kind `mia` or `preference` found on an arm."""
 
-    FORMAT: ClassVar = "membership/4"
+    FORMAT: ClassVar = "membership/5"
     arm: str
     recipe: str
     kind: str

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dpaudit.data import contamination
 from dpaudit.findings.contamination import Contamination, TaskContamination, WithoutThem
-from dpaudit.findings.finding import format_of
 from dpaudit.findings.quality import Measured, TasksAsked
 from dpaudit.judging import quality
 from dpaudit.stages.benchmarks import TASKS, Loaded
@@ -23,7 +22,7 @@ def run(run_dir: RunDir, plan: Plan, names: Sequence[str], loaded: Loaded, progr
     """Writes evaluate/contamination.json: ids and numbers, no text."""
     made_from = ["corpus/manifest.json", TASKS, *(f"evaluate/{name}.json" for name in names)]
     tasks = TasksAsked.read(run_dir, TASKS).tasks
-    if not tasks or (run_dir.is_current(FILE, made_from) and _is_of_format(run_dir)):
+    if not tasks or Contamination.is_current(run_dir, FILE, made_from):
         return
     with progress.task("comparing items with training text"):
         from dpaudit.models.item_texts import texts_of
@@ -48,10 +47,6 @@ def run(run_dir: RunDir, plan: Plan, names: Sequence[str], loaded: Loaded, progr
         for task in tasks
     ]
     Contamination(contamination.WIDTH, contamination.SHARE, tuple(parts)).write(run_dir, FILE, made_from)
-
-
-def _is_of_format(run_dir: RunDir) -> bool:
-    return format_of(run_dir, FILE) == Contamination.FORMAT
 
 
 def cautions(run_dir: RunDir) -> Iterator[str]:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 from dpaudit.data.corpus import Record
 from dpaudit.findings.finding import format_of
-from dpaudit.findings.quality import BASE, Asking, HeldOut, Measured, Quality, TaskAsked, TasksAsked
+from dpaudit.findings.quality import (
+    BASE,
+    Asking,
+    Comparisons,
+    HeldOut,
+    Measured,
+    Quality,
+    TaskAsked,
+    TasksAsked,
+)
 from dpaudit.judging import cautions, losses, measures, quality
 from dpaudit.schema import plain
 from dpaudit.stages import benchmarks, comparisons, contaminated, preferences, tries
@@ -68,7 +77,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     for name in models:
         remove(_log_file(run_dir, name))
     made_from = [*map(output, models), TASKS, SETTINGS]
-    if not run_dir.is_current(SUMMARY, made_from):
+    if not Comparisons.is_current(run_dir, SUMMARY, made_from):
         comparisons.summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
     preferences.run(run_dir, plan, trained, base, progress)
     for line in _cautions(run_dir, trained):
@@ -117,7 +126,7 @@ def _degraded(run_dir: RunDir, trained: Sequence[Arm]) -> list[str]:
 
 def _is_current(run_dir: RunDir, name: str, base: dict[str, str]) -> bool:
     """Whether a model's figures are there and of these weights of the base."""
-    if not run_dir.is_current(output(name), inputs(name)) or not _is_of_format(run_dir, name):
+    if not Measured.is_current(run_dir, output(name), inputs(name)):
         return False
     return Measured.read(run_dir, output(name)).base == base
 

@@ -44,7 +44,7 @@ def run(
         return
     _tell(missing := incomparable(plan, trained), progress)
     made_from = _inputs(plan, compared)
-    if run_dir.is_current(FILE, made_from) and Preferences.read(run_dir, FILE).base == base:
+    if Preferences.is_current(run_dir, FILE, made_from) and Preferences.read(run_dir, FILE).base == base:
         return
     with run_dir.read_now(dict.fromkeys(file for file in made_from if file.startswith("train/"))):
         said = _said(run_dir, plan, compared, pairs, progress)

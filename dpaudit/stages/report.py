@@ -79,7 +79,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
         report = assemble(reading, plan)
         report.write(run_dir, FIGURES, reading.files)
         advance(1)
-        write_sealed(run_dir, PAGE, render.render(Report.read(run_dir, FIGURES)), inputs=[FIGURES])
+        write_sealed(run_dir, PAGE, render.render(report), inputs=[FIGURES])
         advance(1)
     lacking = _lacking(report)
     if lacking:
@@ -248,14 +248,7 @@ def _audits(reading: Reading, arm: str) -> list[Audit]:
         f"audit/{arm}/{path.name}" for path in sorted(reading.run_dir.file(f"audit/{arm}").glob("*.json"))
     ]
     findings = [audits.read(reading.run_dir, file) for file in files if reading.is_there(file)]
-    told = [_as_told(found) if isinstance(found, Membership) else found for found in findings]
-    return sorted(told, key=lambda audit: not (isinstance(audit, Membership) and audit.primary))
-
-
-def _as_told(found: Membership) -> Membership:
-    """Without curves that nobody draws: they stay in the file of the recipe."""
-    canaries = found.canaries if found.primary and found.bound else found.canaries.without_curve()
-    return replace(found, canaries=canaries, records=found.records and found.records.without_curve())
+    return sorted(findings, key=lambda audit: not (isinstance(audit, Membership) and audit.primary))
 
 
 def _quality(reading: Reading, arm: str) -> Quality | None:

@@ -3,6 +3,8 @@ from.
 """
 
 import hashlib
+import json
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from dpaudit.suite.plan import Plan
 REFERENCE = "reference"  # the reference model's score
 TOKENS = "tokens"  # how many tokens the score counts
 COLUMNS = ("example", "kind", "signal", "value")
-FORMAT = "scores/2"  # which numbers stand in a file for each kind of recipe
+FORMAT = "scores/3"  # which numbers stand in a file for each kind of recipe
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ def _columns(run_dir: RunDir, file: str) -> list[list[Any]]:
     import pyarrow.parquet as pq
 
     metadata = run_dir.read_metadata(file)
+    if metadata.get("format") != FORMAT:
+        raise run_dir.refused(file, f"{metadata.get('format')!s:.60}", f"format {FORMAT}")
     try:
         with pq.ParquetFile(run_dir.file(file)) as opened:
             table = opened.read(use_threads=False)
@@ -166,12 +170,11 @@ def _columns(run_dir: RunDir, file: str) -> list[list[Any]]:
 
 
 def _digest(columns: Sequence[Sequence[Any]]) -> str:
-    """SHA-256 of the rows in their order: a row that is lost, moved or changed would change a bound."""
-    rows = zip(*columns, strict=True)
-    text = "".join(
-        f"{example}\0{kind}\0{signal}\0{float(value)!r}\n" for example, kind, signal, value in rows
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    """SHA-256 of the columns, in the order of the rows: a row that is lost, moved or changed would change
+    a bound.
+    """
+    *texts, values = columns
+    return hashlib.sha256(json.dumps(texts).encode() + array("d", values).tobytes()).hexdigest()[:32]
 
 
 def read_counts(run_dir: RunDir, arm: str, name: str) -> Counts:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import control, family, over_seeds, planned, questions
-from dpaudit.findings.finding import format_of
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.together import Together
 from dpaudit.signals import recipe
@@ -116,7 +115,7 @@ def summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
 
 def _is_current(run_dir: RunDir, inputs: Sequence[str]) -> bool:
     """Whether the summary is, and knows the runs on the same data that are here now."""
-    if not run_dir.is_current(SUMMARY, inputs) or format_of(run_dir, SUMMARY) != Together.FORMAT:
+    if not Together.is_current(run_dir, SUMMARY, inputs):
         return False
     known = Together.read(run_dir, SUMMARY).beside
     return list(known.runs if known else ()) == [other.name for other in siblings.on_same_data(run_dir)]

@@ -36,7 +36,7 @@ def blind(run_dir: RunDir, plan: Plan) -> Blinds:
     """The blind baseline of every comparison: canaries, their extraction kin, and units by part. None where
     there are none.
     """
-    if not run_dir.is_current(BLIND, INPUTS):
+    if not Blinds.is_current(run_dir, BLIND, INPUTS):
         candidates, coins = load_candidates(run_dir), load_membership(run_dir)
         made = {name: _baseline(texts, coins, plan.seed) for name, texts in _texts(candidates).items()}
         Blinds(**made).write(run_dir, BLIND, INPUTS)
@@ -151,7 +151,7 @@ def near(run_dir: RunDir) -> NearDuplicates:
     """The counts in audit/near_duplicates.json, worked out once a run; the names of the units stay in
     secret/.
     """
-    if not (run_dir.is_current(NEAR, INPUTS) and run_dir.file(ALIKE).is_file()):
+    if not (NearDuplicates.is_current(run_dir, NEAR, INPUTS) and run_dir.file(ALIKE).is_file()):
         comparisons = _near(run_dir)
         run_dir.write_json(
             ALIKE, {part: sorted(duplicates.alike) for part, (_, duplicates) in comparisons.items()}

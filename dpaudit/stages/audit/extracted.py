@@ -62,7 +62,7 @@ def audit(beside: Beside, arm: Arm, made_by: Recipe) -> None:
         f"audit/{arm.name}/{made_by.name}.json",
         [*score_inputs(arm.name), score_file(arm.name, made_by.name), BLIND],
     )
-    if run_dir.is_current(file, inputs):
+    if any(kind.is_current(run_dir, file, inputs) for kind in (Extraction, Discoverable, PersonalFields)):
         return
     coins, of = load_membership(run_dir), (Values(), Values())
     for row in read_scores(run_dir, arm.name, made_by.name):

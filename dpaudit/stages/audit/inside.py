@@ -46,7 +46,7 @@ def is_tested(run_dir: RunDir, arm: str) -> bool:
 
 
 def is_current(run_dir: RunDir, arm: str) -> bool:
-    return run_dir.is_current(file_of(arm), _inputs(run_dir, arm))
+    return Inside.is_current(run_dir, file_of(arm), _inputs(run_dir, arm))
 
 
 def require_current(run_dir: RunDir, arm: str) -> None:

@@ -50,7 +50,7 @@ def audit(beside: baselines.Beside, arm: Arm, made_by: Recipe) -> None:
     """Writes audit/ARM/RECIPE.json. Raises UsageError where the coins do not fit the scores."""
     run_dir, plan = beside.run_dir, beside.plan
     file, inputs = audit_file(arm.name, made_by.name), [*audit_inputs(arm.name, made_by.name), BLIND]
-    if run_dir.is_current(file, inputs):
+    if Membership.is_current(run_dir, file, inputs):
         return
     kinds = _labelled(run_dir, plan.suite.training.unit, read_scores(run_dir, arm.name, made_by.name))
     fitted: dict[str, Fitted] = {}
@@ -72,6 +72,7 @@ def audit(beside: baselines.Beside, arm: Arm, made_by: Recipe) -> None:
     bound = _bound(canaries, made_by.bound, plan.suite.training.delta) if made_by.bound else None
     fdp = Guesses.of_bound(bound).in_family(bound.delta) if bound and primary else None
     blind = beside.blind.canaries
+    scored = _scored(canaries, plan.seed, beside.per(arm).canaries, cut.get("canary", {}))
     Membership(
         arm=arm.name,
         recipe=made_by.name,
@@ -80,7 +81,7 @@ def audit(beside: baselines.Beside, arm: Arm, made_by: Recipe) -> None:
         signal=made_by.signal,
         unit=plan.suite.training.unit,
         claim=claim,
-        canaries=_scored(canaries, plan.seed, beside.per(arm).canaries, cut.get("canary", {})),
+        canaries=scored if primary and bound else scored.without_curve(),  # no other curve is drawn
         records=_records(beside, arm, kinds.get("record"), cut.get("record", {})),
         bound=bound,
         blind=blind,
@@ -104,7 +105,7 @@ def _records(
         return None
     part = baselines.part_of(arm)
     return Records(
-        **vars(_scored(examples, beside.plan.seed, beside.per(arm).records, cut)),
+        **vars(_scored(examples, beside.plan.seed, beside.per(arm).records, cut).without_curve()),
         blind=beside.blind.of(part),
         near_duplicates=_near(examples, beside.near.of(part), beside.alike(part)),
     )

@@ -171,7 +171,8 @@ def test_the_bound_is_that_of_the_frozen_rule(audited: tuple[RunDir, Plan]) -> N
     all_right = {"canaries": 300, "guesses": 150, "correct": 150, "delta": 1e-5, "confidence": 0.95}
     assert beside["epsilon_lower"] == beside["ceiling"] == epsilon_lower_fdp_gaussian(**all_right)
     assert beside["notion"] == "f-DP/Gaussian family" and beside["ceiling"] > found["ceiling"]
-    assert run_dir.read_json("audit/sft-inf/loss.json")["fdp"] is None  # of the primary recipe alone
+    other = run_dir.read_json("audit/sft-inf/loss.json")
+    assert other["fdp"] is None and len(other["canaries"]["roc"]["tpr"]) <= 3  # of the primary recipe alone
 
 
 def test_curves_have_intervals_and_areas(audited: tuple[RunDir, Plan]) -> None:
@@ -185,6 +186,7 @@ def test_curves_have_intervals_and_areas(audited: tuple[RunDir, Plan]) -> None:
             assert one["auc_lower"] <= one["auc"] <= one["auc_upper"]
             assert (one["auc"] > 0.99) == (leak > 0)
             curve = one["roc"]
+            assert (len(curve["tpr"]) > 3) == (kind == "canaries")  # a curve that nobody draws is not kept
             assert all(
                 low <= tpr <= high
                 for low, tpr, high in zip(curve["tpr_lower"], curve["tpr"], curve["tpr_upper"], strict=True)
@@ -280,6 +282,18 @@ def test_what_is_current_is_left_alone(audited: tuple[RunDir, Plan]) -> None:
     audit.run(run_dir, plan, QUIET, "mia")
     audit.run(run_dir, plan, QUIET, "extract", recipes=EXTRACTION)
     assert before == {file: file.stat().st_mtime_ns for file in run_dir.file("audit").rglob("*.json")}
+
+
+def test_what_an_earlier_version_wrote_is_made_again(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
+    run_dir = RunDir(shutil.copytree(audited[0].path, tmp_path / "copy"))
+    files = [file.relative_to(run_dir.path).as_posix() for file in run_dir.file("audit").rglob("*.json")]
+    written = {file: made for file in files if (made := run_dir.read_json(file)).get("format")}
+    assert len(written) > 6
+    for file, made in written.items():
+        run_dir.write_json(file, {**made, "format": "earlier/0"}, run_dir.recorded_inputs(file))
+    audit.run(run_dir, audited[1], QUIET, "mia")
+    audit.run(run_dir, audited[1], QUIET, "extract", recipes=EXTRACTION)
+    assert all(run_dir.read_json(file)["format"] == made["format"] for file, made in written.items())
 
 
 def test_reproducible_noise_is_named(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
