@@ -63,13 +63,14 @@ def main() -> None:
     parser.add_argument("--canaries", type=int, default=500)
     parser.add_argument("--records", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--recipe", action="append", help="only this one; may be given again")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         plan = planned(arguments)
         run_dir = sequence.train(plan, Path(folder), QUIET, workers=1)
-        found = measured(run_dir, plan, arguments.rounds)
+        found = measured(run_dir, plan, arguments.rounds, arguments.recipe)
     settings = {
         key: getattr(arguments, key) for key in ("model", "patients", "canaries", "records", "rounds")
     }
@@ -99,7 +100,7 @@ def planned(arguments: argparse.Namespace) -> Plan:
     return plans.resolve("demo", changed, 0, 1)
 
 
-def measured(run_dir: RunDir, plan: Plan, rounds: int) -> dict[str, Any]:
+def measured(run_dir: RunDir, plan: Plan, rounds: int, only: Sequence[str] | None = None) -> dict[str, Any]:
     arms = list(plan.suite.grid.arms)
     model = attack._load(run_dir, plan, arms)
     candidates = load_candidates(run_dir)
@@ -110,6 +111,7 @@ def measured(run_dir: RunDir, plan: Plan, rounds: int) -> dict[str, Any]:
         return lambda: membership.score(run_dir, plan, QUIET, jobs, candidates, model)
 
     whole = {"attack mia": scored(known), **{r.name: scored([r]) for r in known}}
+    whole = {name: score for name, score in whole.items() if not only or name in only}
     passes = {}
     for name, score in whole.items():
         with kept(model) as passes[name]:
@@ -118,7 +120,7 @@ def measured(run_dir: RunDir, plan: Plan, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for name, score in whole.items():
             times[name].append((seconds(score), seconds(lambda name=name: again(model, passes[name]))))  # type: ignore[misc]
-        print(f"{len(times['attack mia'])} of {rounds} rounds", file=sys.stderr, flush=True)
+        print("a round is done", file=sys.stderr, flush=True)
     rows = [row(name, times[name], passes[name]) for name in whole]
     return {"results": rows}
 
