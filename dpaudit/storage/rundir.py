@@ -15,7 +15,7 @@ from dpaudit.storage import custody, disk
 from dpaudit.storage.custody import sidecar
 from dpaudit.storage.remedies import command_of, missing, of_run, way_out
 from dpaudit.storage.seals import seal_key
-from dpaudit.storage.whole_files import PRIVATE, final, temporary, write_pieces, write_text
+from dpaudit.storage.whole_files import PRIVATE, final, left_of, temporary, write_pieces, write_text
 
 PLAN = "plan.json"
 NOTED = ("attack", "audit", "evaluate", "judge")  # stages whose missing results are reported
@@ -298,10 +298,12 @@ class RunDir:
 
     @contextmanager
     def whole_directory(self, relative: str) -> Iterator[Path]:
-        """A temporary directory that becomes `relative` when the block ends without an error, else
-        vanishes.
+        """A temporary directory that becomes `relative` when the block ends without an error, else vanishes.
+        What a killed worker left of it, whose job went on elsewhere, vanishes too.
         """
         place = self.file(relative)
+        for left in left_of(place):
+            shutil.rmtree(left)
         with self.work_folder(relative) as folder:
             yield folder
             if place.exists():

@@ -77,6 +77,7 @@ def test_a_directory_is_whole_or_not_there(run_dir: RunDir) -> None:
         (folder / "part").write_text("half")
         raise KeyboardInterrupt
     assert list(run_dir.file("train").iterdir()) == []
+    (run_dir.new_folder("train/arm") / "part").write_text("of a killed worker")
     for text in ("one", "two"):
         with run_dir.whole_directory("train/arm") as folder:
             (folder / "part").write_text(text)
