@@ -8,6 +8,7 @@ from dpaudit.privacy.mechanism import Mechanism
 
 EXAMPLE = "--mechanism sigma=0.92,rate=64/2148,steps=990"
 KEYS = ("sigma", "rate", "steps")
+RATE_LEAST = 1e-9  # with less nobody is drawn
 
 
 def parse(text: str) -> Mechanism:
@@ -31,8 +32,8 @@ def parse(text: str) -> Mechanism:
     if not 0 < sigma < math.inf:
         raise UsageError("--mechanism: sigma", "a noise multiplier above 0", f"{given['sigma']:.40}")
     rate = _number(given["rate"])
-    if not 0 < rate <= 1:
-        expected = "a sampling rate above 0, at most 1, such as 0.03 or 64/2148"
+    if not RATE_LEAST <= rate <= 1:
+        expected = f"a sampling rate from {RATE_LEAST:g} to 1, such as 0.03 or 64/2148"
         raise UsageError("--mechanism: rate", expected, f"{given['rate']:.40}")
     steps = _number(given["steps"])
     if not (1 <= steps < 1e9 and steps.is_integer()):

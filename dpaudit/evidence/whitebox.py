@@ -66,16 +66,22 @@ def tested(
     return MechanismTest(mechanism_test.FAMILY, lower, test.noise_upper, test.p_value, test.auc)
 
 
-def power(claimed: Mechanism, canaries: int, confidence: float, share: float) -> float:
-    """The chance that the mechanism test refutes a training with `share` of the claimed noise, in [0, 1]."""
+def power(
+    claimed: Mechanism, canaries: int, confidence: float, share: float, rate: float | None = None
+) -> float:
+    """The chance that the mechanism test refutes a training with `share` of the claimed noise, in [0, 1], at
+    the claimed `rate` or the one that was seen.
+    """
     of = family(claimed)
-    acting = replace(of, noise_multiplier=of.noise_multiplier * share)
+    acting = replace(of, noise_multiplier=of.noise_multiplier * share, sampling_rate=rate or of.sampling_rate)
     return mechanism_test.power(acting, of, canaries, confidence)
 
 
-def caught(claimed: Mechanism, delta: float, canaries: int, confidence: float) -> Caught:
-    """The least breach in noise that the mechanism test catches with probability CHANCE at the claimed rate
-    and steps.
+def caught(
+    claimed: Mechanism, delta: float, canaries: int, confidence: float, rate: float | None = None
+) -> Caught:
+    """The least breach in noise that the mechanism test catches with probability CHANCE at the claimed steps,
+    and the claimed `rate` or the one that was seen.
 
     Looked for down to a sixtieth of the claimed noise, to one part in fifty; that least noise where nothing
     above it is caught so often.
@@ -83,7 +89,7 @@ def caught(claimed: Mechanism, delta: float, canaries: int, confidence: float) -
     of = family(claimed)
 
     def often(noise: float) -> bool:
-        acting = replace(of, noise_multiplier=noise)
+        acting = replace(of, noise_multiplier=noise, sampling_rate=rate or of.sampling_rate)
         return mechanism_test.power(acting, of, canaries, confidence, POWER_DRAWS) >= CHANCE
 
     lower, upper = of.noise_multiplier / 60, of.noise_multiplier

@@ -29,6 +29,13 @@ class Axes:
     count: int
     parts: tuple[Part, ...]
 
+    @property
+    def shown(self) -> float:
+        """How much of a canary's clip lies along its axis, in (0, 1]: less than all where a weight that is
+        clipped on its own has no room for the axes. 1 without axes.
+        """
+        return sum(part.length**2 for part in self.parts if 0 in part.axes) if self.count else 1.0
+
     def put(
         self, gradients: Sequence[Tensor], rows: NDArray[np.int64], axes: NDArray[np.int64], clip: float
     ) -> None:

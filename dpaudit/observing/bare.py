@@ -24,6 +24,7 @@ class Bare:
         self.original_optimizer = optimizer
         self.params = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self._left: dict[int, Tensor] = {}
+        self._slack = max([1e-3, *(torch.finfo(p.dtype).eps for p in self.params)])  # of a factor, rounded
         self._hooks = [p.register_post_accumulate_grad_hook(self._keep) for p in self.params]
 
     def clip_and_accumulate(self) -> None:
@@ -40,7 +41,7 @@ class Bare:
         along = sum(float((left.double() * now.double()).sum()) for left, now in pairs)
         factor = along / length if length else 0.0
         off = sum(float((now.double() - factor * left.double()).square().sum()) for left, now in pairs)
-        if off > 1e-6 * factor**2 * length:
+        if off > (self._slack * factor) ** 2 * length:
             raise UsageError(
                 "watch.attach",
                 "a private optimizer, as Opacus makes it, or gradients as the backward pass left them",

@@ -7,6 +7,7 @@ correct run with probability at most `guards.FALSE_ALARM`.
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from dpaudit.errors import GuardError
@@ -35,6 +36,17 @@ def checks(seen: Record, claimed: Mechanism, claim: Claim) -> tuple[Check, ...]:
     return tuple(_checked(seen, claimed, claim))
 
 
+def steps_missing(seen: Record, claimed: Mechanism) -> str | None:
+    """What of the claim nobody watched: steps that were claimed or accounted, less those that were seen."""
+    counted = max(claimed.steps, sum(part.steps for part in seen.about.accounted))
+    return f"{counted - seen.steps} of {counted} steps" if counted > seen.steps else None
+
+
+def rate_seen(seen: Record) -> float:
+    """The share of all rows that a step drew."""
+    return float(seen.drawn.sum()) / (seen.steps * _units(seen))
+
+
 def draws_missing(seen: Record) -> str | None:
     """Where canaries were drawn less often than other rows: then nothing that is not seen of them counts."""
     drawn, included = int(seen.canaries.sum()), seen.about.included
@@ -42,6 +54,21 @@ def draws_missing(seen: Record) -> str | None:
     if not included or stats.hypergeom(seen.steps * units, total, seen.steps * included).cdf(drawn) >= 1e-6:
         return None
     return f"{drawn} of {total} drawn rows, where {included} of {units} rows are canaries"
+
+
+def canaries_short(seen: Record, included: NDArray[np.bool_]) -> str | None:
+    """Why the mechanism test could find nothing: a drawn canary showed less than the clip along its axis, by
+    three standard errors. Axes of canaries that are out tell what other rows and noise do there.
+    """
+    along, drawn = seen.observed.astype(np.float64).sum(0), int(seen.canaries.sum())
+    if not drawn:
+        return "no canary was drawn"
+    inside, outside = along[included], along[~included]
+    shown = inside.size * float(inside.mean() - outside.mean()) / drawn
+    error = inside.size * float(np.sqrt(inside.var() / inside.size + outside.var() / outside.size)) / drawn
+    if shown + 3 * error >= 1 - SLACK:
+        return None
+    return f"a canary shows {shown:.2f} of the clip, with an error of {error:.2f}, where 1 is expected"
 
 
 def _checked(seen: Record, claimed: Mechanism, claim: Claim) -> Iterator[Check]:
@@ -67,7 +94,12 @@ def _outcome(name: str, look: Callable[[], str | None]) -> Check:
 def _steps(seen: Record, claimed: Mechanism) -> str | None:
     if seen.steps > claimed.steps:
         raise GuardError(f"steps: expected at most {claimed.steps} as claimed, seen {seen.steps}")
-    return None if seen.about.ended else NOT_ENDED
+    if not seen.about.ended:
+        return NOT_ENDED
+    counted = sum(part.steps for part in seen.about.accounted)
+    if counted > seen.steps:
+        return f"{counted - seen.steps} of {counted} steps that the trainer accounted were not watched"
+    return None
 
 
 def _rate(seen: Record, claimed: Mechanism) -> None:
@@ -82,12 +114,12 @@ def _rate(seen: Record, claimed: Mechanism) -> None:
 def _poisson(seen: Record, claimed: Mechanism) -> None:
     """The spread of a step's rows at the rate that was seen."""
     steps = [Step(i, int(n), 0.0, None, 0.0, 0.0) for i, n in enumerate(seen.drawn)]
-    guards.check_sampling(steps, _units(seen), _rate_seen(seen))
+    guards.check_sampling(steps, _units(seen), rate_seen(seen))
 
 
 def _even(seen: Record, claimed: Mechanism) -> str | None:
     times = np.repeat(np.arange(len(seen.row_draws)), seen.row_draws).tolist()
-    guards.check_even(times, seen.steps, _rate_seen(seen))
+    guards.check_even(times, seen.steps, rate_seen(seen))
     few = len(times) < guards.EVEN_UNITS
     return f"fewer than {guards.EVEN_UNITS} rows show no spread" if few else None
 
@@ -228,7 +260,3 @@ def _accounted(seen: Record, claim: Claim) -> str | None:
 
 def _units(seen: Record) -> int:
     return seen.about.rows + seen.about.included
-
-
-def _rate_seen(seen: Record) -> float:
-    return float(seen.drawn.sum()) / (seen.steps * _units(seen))

@@ -70,7 +70,7 @@ def write(key: ObservedKey, path: Path) -> None:
         raise UsageError(
             f"dpaudit.observe: key {path}",
             "a file that is not there yet",
-            "a file",
+            "a folder" if path.is_dir() else "a file",
             "name another, or delete it with its record: a new training has new coins",
         ) from None
     except OSError as error:

@@ -4,6 +4,7 @@ it. It holds figures of private rows without noise (batch sizes, draws), so it i
 
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dpaudit.storage import whole_files
 
 FORMAT = "seen/2"
 EXPECTED = "the record that watch.save wrote"
+BROKEN = (ValueError, KeyError, TypeError, EOFError, RecursionError, AttributeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def load(path: Path) -> Record:
             arrays = {name: found[name] for name in _ARRAYS} if _is_ours(about) else {}
     except OSError as error:
         raise unread(where, EXPECTED, error) from None
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, RecursionError, AttributeError):
+    except (*BROKEN, zipfile.BadZipFile, zlib.error):
         raise UsageError(
             where,
             EXPECTED,
@@ -116,10 +118,12 @@ def load(path: Path) -> Record:
     record = Record(schema.build(About, about, file=str(path)), **arrays)
     if not _fits(record):
         raise UsageError(where, EXPECTED, "arrays that do not fit together", "train and observe again")
-    if not np.isfinite(record.observed).all():
-        raise UsageError(
-            where, "finite numbers along the axes", "NaN or infinity", "the training diverged: train it again"
-        )
+    for name in _ARRAYS:
+        if not np.isfinite(getattr(record, name)).all():
+            got, remedy = "NaN or infinity", "the training diverged: train it again"
+            raise UsageError(f"{where}: {name}", "finite numbers", got, remedy)
+    if not _counts_fit(record):
+        raise UsageError(where, EXPECTED, "counts that contradict each other", "train and observe again")
     return record
 
 
@@ -140,4 +144,20 @@ def _fits(record: Record) -> bool:
         and flat
         and one_of_each_step
         and of_weights
+        and record.steps > 0
+        and weights > 0
+    )
+
+
+def _counts_fit(record: Record) -> bool:
+    about, rows = record.about, record.about.rows + record.about.included
+    counted = sum(times * int(rows_of) for times, rows_of in enumerate(record.row_draws))
+    return (
+        all((getattr(record, name) >= 0).all() for name in _ARRAYS if name != "observed")
+        and bool((record.clip > 0).all() and (record.divisor > 0).all())
+        and bool((record.canaries <= record.drawn).all())
+        and about.included <= about.axes
+        and about.unclipped <= record.steps
+        and int(record.row_draws.sum()) == rows
+        and counted == int(record.drawn.sum())
     )

@@ -1,5 +1,6 @@
 """Somebody's data set with canaries behind its rows, and which rows each batch was made of."""
 
+import copy
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset
 
 from dpaudit.errors import UsageError
+from dpaudit.observing.given import check_data
 
 SEQUENCES_MOST = 8  # rows of gradients for one row of the data: 2 of a preference pair
 WORKERS = "rows that this process fetched from the data of dpaudit.observe"
@@ -46,7 +48,7 @@ class ObservedRows(Dataset[Any]):
         place = range(len(self))[index]
         if place < self.rows:
             return self.data[place]
-        return self.data[0] if self._row is None else self._row
+        return copy.deepcopy(self.data[0] if self._row is None else self._row)  # a collator may change it
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """The rows of one batch, which is remembered."""
@@ -95,7 +97,7 @@ class ObservedRows(Dataset[Any]):
             "dpaudit.observe",
             WORKERS,
             f"{gradients} rows of another loader",
-            "train on the data that dpaudit.observe returned, with num_workers=0",
+            "train on the data that dpaudit.observe returned, with num_workers=0, and attach before the loop",
         )
 
     def _is_next(self, gradients: int) -> bool:
@@ -104,6 +106,7 @@ class ObservedRows(Dataset[Any]):
 
 def rows_of(data: Any) -> int:
     """How many rows a data set has. Raises UsageError for one without a number of rows."""
+    check_data(data)
     if isinstance(data, IterableDataset) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         raise UsageError(
             "dpaudit.observe",

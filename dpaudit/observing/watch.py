@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpaudit.errors import UsageError
-from dpaudit.observing import keys, optimizers, record
+from dpaudit.observing import given, keys, optimizers, record
 from dpaudit.observing.axes import Axes, spread
 from dpaudit.observing.bare import Bare
 from dpaudit.observing.noise import NoiseMeter
@@ -34,6 +34,10 @@ from dpaudit.observing.rows import ObservedRows, RowsByNumber, rows_of
 LOG = logging.getLogger("dpaudit")
 SAVE_SECONDS = 60.0
 BYPASSED = "clipped no row's gradient and added no noise: what it releases is not private"
+LATE = "dpaudit.observe: a step after watch.save, which is not watched: save once, after the last step"
+EARLIER = "dpaudit.observe: steps were made before watch.attach, which are not watched"
+NARROW = "dpaudit.observe: per-layer clipping with %d axes: a canary shows %.2f of its clip, ask for fewer"
+SHOWN_LEAST = 0.9
 ONE_ROW_MOST = 8  # batches in which the part of one row is measured
 
 
@@ -54,22 +58,14 @@ def observe(
     coins and axes and must not exist; `seen` gets the record, once a minute. `insecure_seed` draws coins that
     anybody can draw again, for tests.
 
-    Raises UsageError for data without row numbers, a model that is watched already, and a file that is there.
+    Raises UsageError for data without row numbers, a model that is watched already or has too few weights,
+    and a file that is there.
     """
-    if any(isinstance(getattr(hook, "__self__", None), Watch) for hook in model._forward_pre_hooks.values()):
-        raise UsageError(
-            "dpaudit.observe", "a model that nobody watches yet", "one that is watched", "observe once"
-        )
     count, file, ranks = rows_of(data), Path(seen), Ranks()
+    given.check_model(model, axes)
 
     def drawn() -> keys.ObservedKey:
-        if file.exists():
-            raise UsageError(
-                f"dpaudit.observe: seen {seen}",
-                "a file that is not there yet",
-                "a file",
-                "name another, or delete it",
-            )
+        given.check_seen(file)
         made = keys.draw(count, axes, insecure_seed)
         keys.write(made, Path(key))
         return made
@@ -90,10 +86,12 @@ class Watch:
         self.rows, self.model, self.file, self._ranks = rows, model, file, ranks
         self.commitment = key.commitment
         self._key, self._members = key, np.flatnonzero(key.included)
-        self._hook = model.register_forward_pre_hook(self._asked, with_kwargs=True)
+        self._hook = model.register_forward_pre_hook(given.Listener(self._asked), with_kwargs=True)
         self._inputs: Tensor | None = None
         self._matched = self._unclipped = 0
         self._optimizer: Any = None
+        self._ended = True
+        self._written: list[Path] = []  # where `save` wrote
 
     @property
     def told(self) -> str:
@@ -108,26 +106,37 @@ class Watch:
         """Watches the steps of an optimizer from now on; `accountant` is the trainer's own, which is found
         where Opacus hung it on the optimizer. One of PyTorch clips no row: that is told at its first step.
 
-        Raises UsageError for what is no optimizer, and for one that cannot be watched.
+        Raises UsageError for what is no optimizer, for one that cannot be watched, and for a second one.
         """
+        if self._optimizer is not None:
+            got = "a watch that is attached already"
+            raise UsageError("watch.attach", "a watch of one training", got, "observe anew for another")
         theirs = optimizers.private(optimizer, self._ranks)
         self._weights: list[Any] = list(theirs.params)  # parameters with more than torch gives them
         names = {id(p): name for name, p in self.model.named_parameters()}
         if not self._weights or not {id(p) for p in self._weights} <= names.keys():
+            got = "weights of another model" if self._weights else "one without a weight to train"
             raise UsageError(
                 "watch.attach",
                 "the optimizer of the observed model",
-                "weights of another model",
-                "observe that model",
+                got,
+                "observe the model that is trained",
             )
         self._clips = optimizers.weight_clips(theirs)
         self._names = tuple(names[id(p)] for p in self._weights)
         self._axes: Axes = spread(self._weights, len(self._key.coins), self._key.axes_seed, self._clips)
+        if self._axes.shown < SHOWN_LEAST:
+            LOG.warning(NARROW, len(self._key.coins), self._axes.shown)
         self._noise = NoiseMeter(self._weights, np.random.default_rng())
-        self._start = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
+        trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        self._start = {n: (p, p.detach().clone()) for n, p in trainable}
         self._accountant = accountant or optimizers.accountant_of(theirs)
+        if optimizers.accounted(self._accountant) or theirs.original_optimizer.state:
+            LOG.warning(EARLIER)
+        self.rows.forget()  # what was fetched to be looked at
         self._steps: list[tuple[Any, ...]] = []
         self._one_row: list[float] = []
+        self._most = 1  # times that one step drew a row
         self._drawn = self._canaries = 0
         self._draws = np.zeros(len(self.rows), dtype=np.int64)  # of every row, in all processes
         self._clipped = False
@@ -140,7 +149,8 @@ class Watch:
     def save(self, file: str | Path | None = None) -> Path:
         """Ends the watch and writes the whole record to `file`, or where it was kept once a minute.
 
-        Raises UsageError where no step was watched.
+        Raises UsageError where no step was watched, and where `file` cannot be written or is there already:
+        then the record is whole where it was kept.
         """
         if self._optimizer is None or not self._steps:
             got = "no step" if self._optimizer is not None else "a watch without an optimizer"
@@ -153,16 +163,44 @@ class Watch:
         if isinstance(self._optimizer, Bare):
             self._optimizer.release()
         place = self.file if file is None else Path(file)
-        if not self._ranks.first:
-            return place
-        record.write(self._record(ended=True), place)
-        if place != self.file:
-            self.file.unlink(missing_ok=True)
+        if self._ranks.first:
+            self._write(place)
+        inner = self._optimizer.original_optimizer
+        self._step_hook = inner.register_step_pre_hook(self._missed)
         return place
 
-    def _asked(self, module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    def _write(self, place: Path) -> None:
+        """Writes the record to `place`, and never over a file of somebody else."""
+        whole = self._record(ended=self._ended)
+        if place == self.file or place in self._written or not place.exists():
+            try:
+                record.write(whole, place)
+            except (OSError, UsageError) as error:
+                if place == self.file:
+                    raise
+                why = error.got if isinstance(error, UsageError) else type(error).__name__
+            else:
+                self._written.append(place)
+                if self.file not in self._written:
+                    self.file.unlink(missing_ok=True)
+                return
+        else:
+            why = given.there(place)
+        record.write(whole, self.file)
+        kept = f"the record is whole in {self.file}: rename it"
+        raise UsageError(f"watch.save {place}", "a file that is not there yet", why, kept)
+
+    def _missed(self, *_: Any) -> None:
+        """A step after the record was closed: it tells so."""
+        self._step_hook.remove()
+        self._ended = False
+        LOG.warning(LATE)
+        if self._ranks.first:
+            record.write(self._record(ended=False), self._written[-1])
+
+    def _asked(self, module: nn.Module, inputs_by_place: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         """Remembers what the model was asked; what is asked in evaluation mode is not trained on."""
-        tensors = (v for v in (*given, *named.values()) if isinstance(v, Tensor) and v.ndim)
+        tensors = (v for v in (*inputs_by_place, *named.values()) if isinstance(v, Tensor) and v.ndim)
         inputs = next(tensors, None)
         if module.training and torch.is_grad_enabled():
             self._inputs = inputs
@@ -247,6 +285,7 @@ class Watch:
             observed = self._axes.along([w.grad for w in self._weights]) * (scale / clip)
             fresh, compared = self._noise.add([self._noise_of(w, scale, clip) for w in self._weights])
         elif not self._unclipped:
+            self._require_own()
             LOG.warning("dpaudit.observe: step %d %s", len(self._steps) + 1, BYPASSED)
         sigma = float(theirs.noise_multiplier)
         self._steps.append(
@@ -257,12 +296,19 @@ class Watch:
             record.write(self._record(ended=False), self.file)
             self._saved = time.monotonic()
 
+    def _require_own(self) -> None:
+        """Raises UsageError where another private optimizer clipped for this step."""
+        if not self._steps and any(getattr(w, "summed_grad", None) is not None for w in self._weights):
+            got = "steps of another one, made private after it"
+            raise UsageError("watch.attach", "the optimizer that steps", got, "attach to the last one")
+
     def _counted(self) -> tuple[int, int, bool]:
         """The rows and canaries of this step in all processes, and whether all of them clipped."""
         mine = np.array([self._drawn, self._canaries, self._clipped, *self.rows.taken()], dtype=np.int64)
         device = self._weights[0].device
         counts = self._ranks.total(torch.as_tensor(mine, device=device)).cpu().numpy()
         self._draws += counts[3:]
+        self._most = max(self._most, int(counts[3:].max(initial=0)))
         self._drawn = self._canaries = 0
         self._clipped = False
         return int(counts[0]), int(counts[1]), bool(counts[2] == self._ranks.count)
@@ -280,17 +326,15 @@ class Watch:
         observed, drawn, canaries, sigma, clip, scale, fresh, compared = map(
             np.array, zip(*self._steps, strict=True)
         )
-        now = dict(self.model.named_parameters())
-        still = [
-            n for n, start in self._start.items() if torch.equal(now[n].detach().to(start.device), start)
-        ]
+        moved = {n: not torch.equal(p.detach().to(s.device), s) for n, (p, s) in self._start.items()}
+        others = tuple(n for n, did in moved.items() if did and n not in self._names)  # not this optimizer's
         about = About(
             commitment=self.commitment,
             rows=self.rows.rows,
             axes=len(self._key.coins),
             included=self._members.size,
-            weights=self._names,
-            still=tuple(still),
+            weights=self._names + others,
+            still=tuple(n for n, did in moved.items() if not did),
             ended=ended,
             clipping=optimizers.clipping(self._optimizer),
             processes=self._ranks.count,
@@ -313,9 +357,9 @@ class Watch:
             fresh,
             compared.astype(np.int64),
             np.bincount(self._draws),
-            self._noise.squares,
-            self._noise.values,
-            np.array(self._one_row),
+            np.pad(self._noise.squares, (0, len(others))),
+            np.pad(self._noise.values, (0, len(others))),
+            self._most * np.array(self._one_row),
         )
 
 

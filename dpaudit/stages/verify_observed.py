@@ -13,7 +13,7 @@ from typing import Any
 
 from dpaudit import __version__
 from dpaudit.errors import UsageError
-from dpaudit.evidence import claims, family, questions, whitebox
+from dpaudit.evidence import claims, family, mechanisms, questions, whitebox
 from dpaudit.evidence.verdict import rounded_down
 from dpaudit.findings.inside import Caught, Check, Inside, MechanismTest, OneRun
 from dpaudit.findings.observed import ObservedVerification, Watched
@@ -22,6 +22,7 @@ from dpaudit.observing.keys import ObservedKey
 from dpaudit.observing.record import Record
 from dpaudit.page import render
 from dpaudit.planting import audit_key
+from dpaudit.privacy.accountants import DELTA_SMALLEST
 from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stages.verify_folder import ANOTHER, FILE, OUT, PAGE
@@ -30,6 +31,7 @@ from dpaudit.system.progress import Progress
 
 ARM = "the observed training"
 PRESUMES = "that the trainer's own program kept the record as it was: slips are found, no liar"
+NOTHING = Caught(0.0, math.inf, 0.0)
 NO_TEST = "not tested: no step passed a clip, so that no canary could be planted"
 MORE = "observe with more axes (axes=N), or train for more steps"
 
@@ -68,17 +70,34 @@ def check(request: Request) -> Checked:
             "the key of another training",
             "give the key and the record of one dpaudit.observe",
         )
+    counts = (seen.about.rows, seen.about.axes, seen.about.included)
+    if counts != (key.rows, len(key.coins), sum(key.coins)):
+        got = "one whose rows or canaries are others"
+        raise UsageError(f"--observed {request.seen}", "the record of this key", got, "copy it again")
     if not key.coins:
         raise UsageError(f"--observed {request.seen}", "canaries along axes", "a training with 0 axes", MORE)
     if unlikely := audit_key.unfair(key.coins):
         raise UsageError(f"--key {request.key_file}", "independent fair coins", unlikely, "observe anew")
     for claim in request.claims:
-        claims.check_testable(claim, "pair" if claim.unit == "pair" else "record")
+        _check_claim(claim)
     if len(set(request.claims)) < len(request.claims):
         raise UsageError("--claim", "each claim once", "one twice", "leave one out")
     noted = custody.ANOTHER if _is_another(key, request.commitment) else "the same"
     _check_folder(request, key.commitment)
     return Checked(request, key, seen, custody.NOT_COMPARED if request.commitment is None else noted)
+
+
+def _check_claim(claim: Claim) -> None:
+    """Raises UsageError for a claim that rows under coins, and Gaussian noise, cannot test."""
+    if claim.unit not in ("record", "pair"):
+        remedy = "a row of the data is what was drawn and clipped: claim that"
+        raise UsageError("--claim: unit", "record or pair", claim.unit, remedy)
+    claims.check_testable(claim, claim.unit)
+    if claim.delta < DELTA_SMALLEST:
+        expected = f"{DELTA_SMALLEST:g} or more"
+        raise UsageError(
+            "--claim: delta", expected, f"{claim.delta:g}", "Gaussian noise keeps no smaller one"
+        )
 
 
 def run(checked: Checked, progress: Progress) -> ObservedVerification:
@@ -110,6 +129,7 @@ def concluded(checked: Checked) -> ObservedVerification:
             "train on all rows that dpaudit.observe returned, without a split or filter after it",
         )
     inside = tuple(_inside(checked, claim) for claim in request.claims)
+    unseen = conformance.steps_missing(seen, request.mechanism)
     asked = [
         questions.Asked(
             ARM,
@@ -117,6 +137,7 @@ def concluded(checked: Checked) -> ObservedVerification:
             None,
             (questions.Training.of(found),) if seen.planted else (),
             failed=tuple(check.detail for check in found.failed),
+            unseen=() if unseen is None else (unseen,),
         )
         for found in inside
     ]
@@ -144,7 +165,8 @@ def _inside(checked: Checked, claim: Claim) -> Inside:
     claimed = replace(mechanism, steps=min(mechanism.steps, seen.steps))
     included, confidence, draws = checked.key.included, 1 - family.first_level(1), family.draws(1)
     count = included.size
-    return Inside(
+    rate = max(mechanisms.RATE_LEAST, min(claimed.sampling_rate, conformance.rate_seen(seen)))
+    found = Inside(
         arm=ARM,
         claim=claim,
         noise_multiplier=claimed.noise_multiplier,
@@ -152,12 +174,19 @@ def _inside(checked: Checked, claim: Claim) -> Inside:
         confidence=confidence,
         draws=draws,
         mechanism_test=whitebox.tested(seen.observed, included, claimed, claim, confidence, draws),
-        power_halved=whitebox.power(claimed, count, confidence, 1 / 2),
-        power_third=whitebox.power(claimed, count, confidence, 1 / 3),
-        caught=whitebox.caught(claimed, claim.delta, count, confidence),
+        power_halved=whitebox.power(claimed, count, confidence, 1 / 2, rate),
+        power_third=whitebox.power(claimed, count, confidence, 1 / 3, rate),
+        caught=whitebox.caught(claimed, claim.delta, count, confidence, rate),
         one_run=whitebox.bounded(seen.observed, included, claimed, claim, confidence),
         conformance=conformance.checks(seen, mechanism, claim),
     )
+    return _without_power(found, short) if (short := conformance.canaries_short(seen, included)) else found
+
+
+def _without_power(found: Inside, why: str) -> Inside:
+    """The same where canaries did not show what they should: the test could have found nothing."""
+    checks = (*found.conformance, Check("canaries along their axes", "not observable", why))
+    return replace(found, power_halved=0.0, power_third=0.0, caught=NOTHING, conformance=checks)
 
 
 def _unplanted(claim: Claim, mechanism: Mechanism, conformance: tuple[Check, ...]) -> Inside:
@@ -172,7 +201,7 @@ def _unplanted(claim: Claim, mechanism: Mechanism, conformance: tuple[Check, ...
         mechanism_test=MechanismTest(NO_TEST, 0.0, math.inf, 1.0, 0.5),
         power_halved=0.0,
         power_third=0.0,
-        caught=Caught(0.0, math.inf, 0.0),
+        caught=NOTHING,
         one_run=OneRun(NO_TEST, 0.0, 0.0, 0, 0.0),
         conformance=conformance,
     )

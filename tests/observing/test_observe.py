@@ -228,7 +228,7 @@ def line_of(work: Callable[[], Any]) -> str:
 
 
 def linear() -> nn.Module:
-    return nn.Sequential(nn.Linear(WIDTH, 4), nn.Linear(4, 2))
+    return nn.Sequential(nn.Linear(WIDTH, 16), nn.Linear(16, 2))
 
 
 class Stream(IterableDataset[Any]):
@@ -279,8 +279,8 @@ def attached_twice(tmp_path: Path) -> None:
         Training(tmp_path, epochs=0, save=False, after=lambda optimizer, _: watch[0].attach(optimizer)).run()
 
 
-def test_an_optimizer_is_watched_once(tmp_path: Path) -> None:
-    assert "attach once" in line_of(lambda: attached_twice(tmp_path))
+def test_a_watch_is_of_one_training(tmp_path: Path) -> None:
+    assert "observe anew" in line_of(lambda: attached_twice(tmp_path))
 
 
 def dropping(data: Any) -> DataLoader[Any]:
@@ -420,7 +420,7 @@ def test_verify_refuses_in_one_line(small: Training, tmp_path: Path, call: Call)
     one_line(call(*asked(small, observed=str(tmp_path / "none.npz"))), "no such file")
     one_line(call(*asked(small, mechanism="sigma=1,rate=2,steps=3")), "--mechanism: rate")
     one_line(call(*asked(small, mechanism="sigma=1,rate=0.1")), "no steps")
-    one_line(call(*asked(small, claim=CLAIM.replace("record", "patient"))), "claims of different units")
+    one_line(call(*asked(small, claim=CLAIM.replace("record", "patient"))), "record or pair, got patient")
     one_line(call(*asked(small), "--adapter", str(tmp_path)), "a record alone")
     text = small.key_file.read_text().replace("true", "false", 1)
     edited = tmp_path / "edited.json"
