@@ -65,7 +65,7 @@ def _found(question: Question) -> str:
     tested = f"p = {question.p_value:.2g}, tested at {question.level:.2g}"
     if question.side == "inside":
         return (
-            f"{_seen_from(question)}, training did not run the mechanism of its ledger ({tested}); it holds "
+            f"{_seen_from(question)}, training did not run the claimed mechanism ({tested}); it holds "
             f"within the family of sampled Gaussian noise"
         )
     proven = rounded_down(question.epsilon_lower or 0.0)

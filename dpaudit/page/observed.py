@@ -6,6 +6,8 @@ from dpaudit.findings.answers import Answered
 from dpaudit.findings.inside import Check, Inside
 from dpaudit.findings.observed import ObservedVerification
 
+ALONG = "canaries along their axes"  # a check that is there where canaries showed too little
+
 
 @dataclass(frozen=True)
 class ClaimShown:
@@ -15,6 +17,11 @@ class ClaimShown:
     inside_at: str
     part: Answered
     inside: Inside
+
+    @property
+    def short(self) -> str | None:
+        """Why its mechanism test could have found nothing."""
+        return next((check.detail for check in self.inside.conformance if check.name == ALONG), None)
 
 
 def claims(found: ObservedVerification) -> list[ClaimShown]:

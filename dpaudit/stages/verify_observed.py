@@ -20,7 +20,7 @@ from dpaudit.findings.observed import ObservedVerification, Watched
 from dpaudit.observing import keys, record
 from dpaudit.observing.keys import ObservedKey
 from dpaudit.observing.record import Record
-from dpaudit.page import render
+from dpaudit.page import observed, render
 from dpaudit.planting import audit_key
 from dpaudit.privacy.accountants import DELTA_SMALLEST
 from dpaudit.privacy.claim import Claim
@@ -185,7 +185,7 @@ def _inside(checked: Checked, claim: Claim) -> Inside:
 
 def _without_power(found: Inside, why: str) -> Inside:
     """The same where canaries did not show what they should: the test could have found nothing."""
-    checks = (*found.conformance, Check("canaries along their axes", "not observable", why))
+    checks = (*found.conformance, Check(observed.ALONG, "not observable", why))
     return replace(found, power_halved=0.0, power_third=0.0, caught=NOTHING, conformance=checks)
 
 

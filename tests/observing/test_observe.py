@@ -1,6 +1,5 @@
 """Trainings of somebody else under `dpaudit.observe`: what is left alone, what is found, what is refused."""
 
-import json
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +12,6 @@ import torch
 from opacus_training import BATCH, ROWS, SIGMA, WIDTH, Training, rows
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
-from typed import Call, one_line
 
 import dpaudit
 from dpaudit.errors import UsageError
@@ -359,74 +357,6 @@ def test_a_split_that_drops_canaries_is_told(correct: Training) -> None:
     assert conformance.draws_missing(seen) is None
     lost = replace(seen, canaries=seen.canaries // 3)
     assert "rows are canaries" in str(conformance.draws_missing(lost))
-
-
-# ---- verify
-
-
-CLAIM = "eps=8,delta=1e-5,unit=record,relation=add_or_remove"
-
-
-def asked(training: Training, **changed: str) -> list[str]:
-    seen, _ = training.seen()
-    claimed = training.claimed(seen)
-    rate = f"1/{round(1 / claimed.sampling_rate)}"
-    given = {
-        "observed": str(training.seen_file),
-        "key": str(training.key_file),
-        "claim": CLAIM,
-        "mechanism": f"sigma={claimed.noise_multiplier},rate={rate},steps={claimed.steps}",
-        "out": str(training.folder / "verification"),
-    }
-    return ["verify", *(part for name, value in (given | changed).items() for part in (f"--{name}", value))]
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Training:
-    """With few axes and steps, so that verify is quick."""
-    training = Training(tmp_path, sigma=0.7, axes=100, epochs=1)
-    training.run()
-    return training
-
-
-def test_verify_gives_word_page_and_exit_code(small: Training, call: Call) -> None:
-    done = call(*asked(small), "--json")
-    found = json.loads(done.out)
-    answer, folder = found["answers"][0], small.folder / "verification"
-    assert (done.code, answer["verdict"]) == (
-        {"not refuted": 0, "no power": 4}[answer["verdict"]],
-        "not refuted",
-    )
-    assert {check["outcome"] for check in found["inside"][0]["conformance"]} == {"pass", "not observable"}
-    page = (folder / "index.html").read_text()
-    assert "not refuted" in page and "not a trainer who lies" in page
-    again = call(*asked(small, mechanism=asked(small)[8].replace("0.7", "0.71")))
-    one_line(again, "for another training or mechanism")
-    other = call(
-        *asked(small, mechanism=asked(small)[8].replace("0.7", "1.4"), out=str(small.folder / "other"))
-    )
-    assert other.code == 1 and "noise on" in other.out
-
-
-def test_verify_refuses_in_one_line(small: Training, tmp_path: Path, call: Call) -> None:
-    another = Training(tmp_path / "another", axes=100, epochs=1, seed=2)
-    another.run()
-    one_line(call(*asked(small, key=str(another.key_file))), "the key of another training")
-    short = tmp_path / "short.npz"
-    for share in (0.3, 0.7, 0.99):
-        whole = small.seen_file.read_bytes()
-        short.write_bytes(whole[: int(len(whole) * share)])
-        one_line(call(*asked(small, observed=str(short))), "cut short")
-    one_line(call(*asked(small, observed=str(tmp_path / "none.npz"))), "no such file")
-    one_line(call(*asked(small, mechanism="sigma=1,rate=2,steps=3")), "--mechanism: rate")
-    one_line(call(*asked(small, mechanism="sigma=1,rate=0.1")), "no steps")
-    one_line(call(*asked(small, claim=CLAIM.replace("record", "patient"))), "record or pair, got patient")
-    one_line(call(*asked(small), "--adapter", str(tmp_path)), "a record alone")
-    text = small.key_file.read_text().replace("true", "false", 1)
-    edited = tmp_path / "edited.json"
-    edited.write_text(text)
-    one_line(call(*asked(small, key=str(edited))), "an edited or broken key")
-    assert not (small.folder / "verification").exists()
 
 
 @pytest.mark.slow
