@@ -15,6 +15,7 @@ from dpaudit import __version__
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims, family, mechanisms, questions, whitebox
 from dpaudit.evidence.verdict import rounded_down
+from dpaudit.findings.answers import Answered
 from dpaudit.findings.inside import Caught, Check, Inside, MechanismTest, OneRun
 from dpaudit.findings.observed import ObservedVerification, Watched
 from dpaudit.observing import keys, record
@@ -273,9 +274,12 @@ def _refused(file: Path, got: str) -> UsageError:
 
 def summary(found: ObservedVerification, page: Path) -> dict[str, Any]:
     """The lines of a terminal: of one claim its verdict and what it rests on, of several a row each."""
+    first = found.inside[0]
+    weak = any(answer.verdict == "no power" for answer in found.answers) and first.power_third
     told = {
-        **({"to_get_power": MORE} if any(a.verdict == "no power" for a in found.answers) else {}),
-        "not_observable": "; ".join(_not_observable(found.inside[0])),
+        **({"mechanism_test": NO_TEST} if not first.canaries else _tested(first)),
+        **({"to_get_power": MORE} if weak else {}),
+        "not_observable": "; ".join(_not_observable(first)),
         **(
             {}
             if found.watched.ended
@@ -286,25 +290,31 @@ def summary(found: ObservedVerification, page: Path) -> dict[str, Any]:
         "presumes": PRESUMES,
         "page": str(page),
     }
-    rows = [_row(found, number) for number in range(len(found.answers))]
-    return {**rows[0], **told} if len(rows) == 1 else {"tested": rows, **told}
+    one, *others = found.answers
+    if others:
+        return {"tested": list(map(_row, found.answers, found.inside)), **told}
+    return {"verdict": one.verdict, "reason": one.reason, "claim": str(one.claim), **told}
 
 
-def _row(found: ObservedVerification, number: int) -> dict[str, Any]:
-    answer, inside = found.answers[number], found.inside[number]
+def _row(answer: Answered, inside: Inside) -> dict[str, Any]:
     return {
+        "arm": ARM.removeprefix("the "),
+        "claim": answer.claim.epsilon,
+        "delta": answer.claim.delta,
         "verdict": answer.verdict,
+        "epsilon_lower": inside.one_run.epsilon_lower,
+        "ceiling": inside.one_run.ceiling,
+        "confidence": inside.confidence,
         "reason": answer.reason,
-        "claim": str(answer.claim),
-        **({"mechanism_test": NO_TEST} if not inside.canaries else _tested(inside)),
     }
 
 
 def _tested(inside: Inside) -> dict[str, Any]:
     return {
-        "p_value": inside.mechanism_test.p_value,
-        "noise_upper": inside.mechanism_test.noise_upper,
-        "one_run_bound": rounded_down(inside.one_run.epsilon_lower),
+        "mechanism_test": f"p = {inside.mechanism_test.p_value:.2g}",
+        "noise_at_most": f"{inside.mechanism_test.noise_upper:.3g} clips, by this test; "
+        f"{inside.noise_multiplier:.4g} claimed",
+        "one_run_bound": f"epsilon at least {rounded_down(inside.one_run.epsilon_lower)}",
         "notion": inside.mechanism_test.notion,
     }
 

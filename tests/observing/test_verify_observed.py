@@ -99,9 +99,18 @@ def test_verify_gives_word_page_and_exit_code(folder: Path, call: Call) -> None:
     assert other.code == 1 and "noise on" in other.out
 
 
+def test_several_claims_are_a_table(folder: Path, call: Call) -> None:
+    done = call(*asked(folder), "--claim", CLAIM.replace("eps=8", "eps=1"))
+    assert done.code == 1, done
+    told = [line.split()[2:6] for line in done.out.splitlines() if line.startswith("observed training")]
+    assert told == [["8", "1e−5", "not", "refuted"], ["1", "1e−5", "refuted", told[1][3]]]
+    assert "mechanism test: p = " in done.out
+
+
 def test_the_page_in_chinese_stands_beside_the_english_one(folder: Path, call: Call) -> None:
     done = call(*asked(folder, lang="zh"))
     page = folder / "verification/index.zh.html"
+    assert "mechanism test: p = " in done.out and "clips, by this test; 0.7 claimed" in done.out
     assert done.code == 0 and str(page) in done.out.replace("\n", "") and "（0 句）" in page.read_text()
     assert page.with_name("index.html").is_file()
     one_line(call(*asked(folder, lang="fr", out=folder / "another")), "--lang", "en or zh")
