@@ -20,6 +20,8 @@ from dpaudit.training import guards
 from dpaudit.training.state import Step
 
 SLACK = 0.01  # relative
+LEFT_OUT = 1e-9  # the chance that so many rows are not drawn
+UNEVEN = 6  # standard deviations of the spread of draws
 NOT_ENDED = "the record was not closed by watch.save: it ends before the training does"
 TUNING = "discarded trainings leave no trace in the training that was kept"
 UNSEEN = "no step passed a clip, where rows and noise are seen"
@@ -54,6 +56,25 @@ def draws_missing(seen: Record) -> str | None:
     if not included or stats.hypergeom(seen.steps * units, total, seen.steps * included).cdf(drawn) >= 1e-6:
         return None
     return f"{drawn} of {total} drawn rows, where {included} of {units} rows are canaries"
+
+
+def rows_left_out(seen: Record) -> str | None:
+    """Rows that nobody could draw: more of them were never drawn than chance allows, and the others evenly. A
+    weighted sampler is another matter, and fails a check.
+    """
+    units, drawn, never = _units(seen), int(seen.drawn.sum()), int(seen.row_draws[0])
+    if stats.binom(units, (1 - rate_seen(seen)) ** seen.steps).sf(never - 1) >= LEFT_OUT:
+        return None
+    there = float(units - never)
+    for _ in range(100):  # of those that could be drawn some were not
+        rate = min(1.0, drawn / (seen.steps * there)) if there else 0.0
+        there = (units - never) / (1 - (1 - rate) ** seen.steps) if rate else 0.0
+    mean, variance = seen.steps * rate, seen.steps * rate * (1 - rate)
+    counts = np.concatenate([[there - (units - never)], seen.row_draws[1:]])
+    spread = float(counts @ (np.arange(len(counts)) - mean) ** 2)
+    is_even = spread <= variance * (there + UNEVEN * np.sqrt(2 * there))
+    left = round(units - there)
+    return f"about {left} of {units} rows that were never drawn" if drawn and left and is_even else None
 
 
 def canaries_short(seen: Record, included: NDArray[np.bool_]) -> str | None:
@@ -103,12 +124,13 @@ def _steps(seen: Record, claimed: Mechanism) -> str | None:
 
 
 def _rate(seen: Record, claimed: Mechanism) -> None:
-    """More rows than were claimed; fewer spend less."""
-    trials, drawn = seen.steps * _units(seen), int(seen.drawn.sum())
+    """More rows than were claimed, or more canaries than other rows; fewer spend less."""
     most = min(1.0, claimed.sampling_rate * (1 + SLACK))
-    if stats.binom(trials, most).sf(drawn - 1) < guards.FALSE_ALARM:
-        seen_rate = f"{drawn / trials:.4g} over {seen.steps} steps"
-        raise GuardError(f"sampling rate: expected {claimed.sampling_rate:.4g}, seen {seen_rate}")
+    for units, draws in ((_units(seen), seen.drawn), (seen.about.included, seen.canaries)):
+        trials, drawn = seen.steps * units, int(draws.sum())
+        if trials and stats.binom(trials, most).sf(drawn - 1) < guards.FALSE_ALARM / 2:
+            seen_rate = f"{drawn / trials:.4g} over {seen.steps} steps"
+            raise GuardError(f"sampling rate: expected {claimed.sampling_rate:.4g}, seen {seen_rate}")
 
 
 def _poisson(seen: Record, claimed: Mechanism) -> None:

@@ -130,7 +130,8 @@ class Watch:
         self._noise = NoiseMeter(self._weights, np.random.default_rng())
         trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         self._start = {n: (p, p.detach().clone()) for n, p in trainable}
-        self._accountant = accountant or optimizers.accountant_of(theirs)
+        # an accountant has a length, which is 0 before the first step
+        self._accountant = optimizers.accountant_of(theirs) if accountant is None else accountant
         if optimizers.accounted(self._accountant) or theirs.original_optimizer.state:
             LOG.warning(EARLIER)
         self.rows.forget()  # what was fetched to be looked at

@@ -118,17 +118,18 @@ def run(checked: Checked, progress: Progress) -> ObservedVerification:
 
 
 def concluded(checked: Checked) -> ObservedVerification:
-    """Every verdict. Raises UsageError where canaries were drawn less often than other rows."""
+    """Every verdict. Raises UsageError where canaries were drawn less often than other rows, and where some
+    rows were left out.
+    """
     from dpaudit.observing import conformance
 
     seen, request = checked.seen, checked.request
-    if missing := conformance.draws_missing(seen):
-        raise UsageError(
-            f"--observed {request.seen}",
-            "canaries drawn as often as other rows",
-            missing,
-            "train on all rows that dpaudit.observe returned, without a split or filter after it",
-        )
+    expected, got = "canaries drawn as often as other rows", conformance.draws_missing(seen)
+    if got is None:
+        expected, got = "draws from all rows", conformance.rows_left_out(seen)
+    if got is not None:
+        remedy = "train on all rows that dpaudit.observe returned, without a split or filter after it"
+        raise UsageError(f"--observed {request.seen}", expected, got, remedy)
     inside = tuple(_inside(checked, claim) for claim in request.claims)
     unseen = conformance.steps_missing(seen, request.mechanism)
     asked = [
@@ -310,10 +311,11 @@ def _row(answer: Answered, inside: Inside) -> dict[str, Any]:
 
 
 def _tested(inside: Inside) -> dict[str, Any]:
+    upper = inside.mechanism_test.noise_upper
+    most = f"{upper:.3g} clips" if math.isfinite(upper) else "no limit"
     return {
         "mechanism_test": f"p = {inside.mechanism_test.p_value:.2g}",
-        "noise_at_most": f"{inside.mechanism_test.noise_upper:.3g} clips, by this test; "
-        f"{inside.noise_multiplier:.4g} claimed",
+        "noise_at_most": f"{most}, by this test; {inside.noise_multiplier:.4g} claimed",
         "one_run_bound": f"epsilon at least {rounded_down(inside.one_run.epsilon_lower)}",
         "notion": inside.mechanism_test.notion,
     }

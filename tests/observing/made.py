@@ -36,17 +36,22 @@ def about(**changed: Any) -> About:
     return About(**{**said, **changed})
 
 
-def made(rate: float = 1 / BATCHES, **changed: Any) -> Record:
-    """Arrays by their names take the place of those of a correct training; other names are of About."""
-    arrays = _drawn(rate)
+def made(rate: float = 1 / BATCHES, there: slice = slice(None), **changed: Any) -> Record:
+    """Arrays by their names take the place of those of a correct training; other names are of About. Only
+    rows that are `there` are drawn.
+    """
+    arrays = _drawn(rate, there)
     said = about(**{name: value for name, value in changed.items() if name not in arrays})
     return Record(said, **{name: changed.get(name, array) for name, array in arrays.items()})
 
 
-def _drawn(rate: float) -> dict[str, Any]:
+def _drawn(rate: float, there: slice) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     included = KEY.included
     draws = generator.random((STEPS, ROWS + int(included.sum()))) < rate
+    left_out = np.ones(draws.shape[1], dtype=bool)
+    left_out[there] = False
+    draws[:, left_out] = False
     observed = SIGMA * generator.normal(size=(STEPS, AXES))
     observed[:, included] += draws[:, ROWS:]
     return {

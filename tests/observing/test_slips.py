@@ -1,6 +1,7 @@
 """What people do by mistake around `dpaudit.observe`: told, refused in one line, or watched correctly."""
 
 import copy
+import functools
 import io
 import logging
 from collections.abc import Callable
@@ -109,6 +110,19 @@ def test_steps_before_attach_are_told(loop: Loop, caplog: pytest.LogCaptureFixtu
     loop.watch.save()
     assert loop.outcomes("fail") == {}
     assert "17 of 34 steps that the trainer accounted" in loop.outcomes("not observable")["steps"]
+
+
+def test_an_accountant_that_is_named_is_asked(loop: Loop) -> None:
+    from opacus.accountants import RDPAccountant
+
+    accountant = RDPAccountant()
+    count = functools.partial(accountant.step, noise_multiplier=SIGMA, sample_rate=1 / 17)
+    loop.optimizer.attach_step_hook(functools.partial(lambda step, _: step(), count))  # nothing shows it
+    loop.watch.attach(loop.optimizer, accountant)
+    loop.epoch()
+    loop.watch.save()
+    about = record.load(loop.seen_file).about
+    assert about.accountant == "RDPAccountant" and sum(part.steps for part in about.accounted) == 17
 
 
 def test_a_batch_that_was_looked_at_before_training_is_forgotten(loop: Loop) -> None:

@@ -147,6 +147,33 @@ def test_power_is_that_of_the_rate_that_was_seen() -> None:
     assert seen.conformance[1].outcome == "pass" and seen.power_third < 0.5
 
 
+@pytest.mark.parametrize("there", [slice(0, None, 2), slice(100, None), slice(0, UNITS - 30)])
+def test_a_split_is_no_breach(there: slice) -> None:
+    """Half of the rows, those after the first hundred, those before the last thirty canaries."""
+    with pytest.raises(UsageError, match="without a split"):
+        found(made(there=there))
+
+
+def test_a_sampler_with_weights_is_no_split() -> None:
+    seen = made()
+    assert conformance.rows_left_out(seen) is None
+    generator, often = np.random.default_rng(0), UNITS // 4  # nine times as often as the rest
+    draws = np.concatenate([generator.poisson(9, often), generator.poisson(1, UNITS - often)])
+    weighted = made(row_draws=np.bincount(draws), drawn=np.full(STEPS, int(draws.sum()) / STEPS))
+    assert conformance.rows_left_out(weighted) is None
+    assert "draws of a unit" in outcome(weighted, "draws of a row")
+
+
+def test_canaries_that_are_drawn_more_often_than_claimed_are_told() -> None:
+    """Half of the other rows left out: what remains is drawn twice as often as all would be."""
+    seen = made(rate=2 / 20, there=slice(ROWS // 2, None))
+    assert "sampling rate: expected 0.05, seen 0.1" in str(outcome(seen, "sampling rate"))
+
+
+def outcome(seen: Record, name: str) -> str:
+    return next(c.detail for c in conformance.checks(seen, CLAIMED, claims.parse(CLAIM)) if c.name == name)
+
+
 def test_steps_that_nobody_watched_are_told_in_the_reason() -> None:
     answer = found(made(**RECORDS["attached late"])).answers[0]
     assert answer.verdict == "not refuted"
