@@ -383,8 +383,8 @@ def asked(training: Training, **changed: str) -> list[str]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Training:
-    """With few axes and steps, so that verify is quick."""
-    training = Training(tmp_path, sigma=0.7, axes=100, epochs=1)
+    """With few axes and steps, so that verify is quick; of a seed whose p-value is above 5 %, as of most."""
+    training = Training(tmp_path, sigma=0.7, axes=100, epochs=1, seed=3)
     training.run()
     return training
 
