@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dpaudit.observing.axes import Axes
 
-TOLERANCE = 0.01  # clips: between what the clip left of other rows and what is found of them in short
+TOLERANCE = 1e-3  # clips: between what the clip left of other rows and what is found of them in short
 
 
 def clipped(clip: Callable[[], None], weights: Sequence[Any], rows: Sequence[Tensor]) -> list[Tensor]:

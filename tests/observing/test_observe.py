@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from opacus_training import BATCH, ROWS, SIGMA, WIDTH, Training, rows
+from opacus_training import BATCH, ROWS, SIGMA, WIDTH, Training, rows, rows_alike
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
 from typed import Call, one_line
@@ -87,6 +87,71 @@ def test_halved_noise_is_refuted(correct: Training, tmp_path: Path) -> None:
     training.run()
     assert list(outcomes(training, epsilon_of(correct))) == ["noise of every weight"]
     assert p_value(training) < 0.01
+
+
+def test_gradients_of_other_rows_that_add_up_hide_nothing(tmp_path: Path) -> None:
+    """They look like more noise where they are left in: then p is near 1, of half of the noise too."""
+    right = Training(tmp_path / "right", rows=rows_alike(1))
+    wrong = Training(tmp_path / "wrong", rows=rows_alike(1), after=halved)
+    right.run()
+    wrong.run()
+    claimed = whitebox.family(right.claimed(right.seen()[0]))
+    told = mechanism_test.power(replace(claimed, noise_multiplier=right.sigma / 2), claimed, 300, 0.95)
+    assert told > 0.99 and p_value(wrong) <= 0.05
+    assert 0.05 < p_value(right) < 0.95
+
+
+def test_without_noise_what_is_kept_is_the_canary_alone(tmp_path: Path) -> None:
+    """However the rows of a step are clipped, and however many passes it takes."""
+    layers = {"clipping": "per_layer", "max_grad_norm": [0.5] * 4}  # three of four have room for 60 axes
+    for name, changed, part in (
+        ("flat", {}, 1.0),
+        ("physical batches", {"physical": 16}, 1.0),
+        ("per layer", {"private": layers}, 0.75),
+        ("small clip", {"private": {"max_grad_norm": 1e-3}}, 1.0),
+    ):
+        training = Training(tmp_path / name, sigma=1e-6, axes=60, epochs=1, rows=rows_alike(1), **changed)
+        training.run()
+        seen, key = training.seen()
+        drawn = seen.observed > part / 2
+        assert seen.observed == pytest.approx(part * drawn, abs=2e-3), name
+        assert drawn.sum() == seen.canaries.sum() > 0 and not drawn[:, ~key.included].any(), name
+        assert seen.about.mixed == 0, name
+
+
+def of_the_batch(optimizer: Any) -> None:
+    """A slip: the sum of the rows is clipped, and no row."""
+    sums = [gradient.sum(0) for gradient in optimizer.grad_samples]
+    norm = torch.stack([total.norm() for total in sums]).norm()
+    for weight, total in zip(optimizer.params, sums, strict=True):
+        weight.summed_grad = total * (optimizer.max_grad_norm / norm).clamp(max=1)
+
+
+def of_the_shape(optimizer: Any) -> None:
+    """The clip of Opacus, in a way that needs the shape of the weight."""
+    both = zip(optimizer.params, optimizer.grad_samples, strict=True)
+    rows = [gradient.view(len(gradient), *weight.shape) for weight, gradient in both]
+    norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows]).norm(dim=0)
+    factor = (optimizer.max_grad_norm / norms.clamp(min=1e-6)).clamp(max=1)
+    for weight, row in zip(optimizer.params, rows, strict=True):
+        weight.summed_grad = torch.einsum("i,i...", factor, row)
+
+
+@pytest.mark.parametrize("clip", [of_the_batch, of_the_shape])
+def test_where_other_rows_cannot_be_taken_out_it_is_said(
+    clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    from opacus.optimizers import DPOptimizer
+
+    monkeypatch.setattr(DPOptimizer, "clip_and_accumulate", clip)
+    monkeypatch.setattr("opacus.optimizers.optimizer._check_processed_flag", lambda _: None)
+    training = Training(tmp_path, sigma=0.7, axes=100, epochs=1, rows=rows_alike(1))
+    training.run()
+    seen, _ = training.seen()
+    assert seen.about.mixed == seen.steps
+    done = call(*asked(training))
+    assert "counts noise alone" in done.out
+    assert "could not be taken out" in (tmp_path / "verification" / "index.html").read_text()
 
 
 def unmoved(model: Any) -> Any:
