@@ -1,6 +1,6 @@
 """The record of an observed training: what reached the optimizer along the axes, less the part of other rows,
-and what was counted beside it. It holds figures of private rows without noise (batch sizes, draws), so it is
-as private as the data.
+and what was counted beside it. It holds figures of private rows without noise (batch sizes, draws), and the
+noise along the axes, so it is as private as the data.
 """
 
 import json
