@@ -19,7 +19,8 @@ class Part:
     """The axes that have a coordinate in one weight."""
 
     axes: NDArray[np.int64]  # their numbers
-    coordinates: tuple[NDArray[np.int64], ...]  # their places, one array a dimension of the weight
+    places: NDArray[np.int64]  # theirs in the weight laid flat
+    coordinates: tuple[NDArray[np.int64], ...]  # the same, one array a dimension of the weight
     length: float  # of a canary's clipped gradient in this weight, over the clip
 
 
@@ -102,8 +103,9 @@ def spread(weights: Sequence[nn.Parameter], count: int, seed: str, clips: Sequen
 
 
 def _part(axes: NDArray[np.int64], places: NDArray[np.int64], weight: nn.Parameter, length: float) -> Part:
-    coordinates = np.unravel_index(places.astype(np.int64), tuple(weight.shape))
-    return Part(axes, tuple(np.asarray(c) for c in coordinates), length)
+    flat = places.astype(np.int64)
+    coordinates = np.unravel_index(flat, tuple(weight.shape))
+    return Part(axes, flat, tuple(np.asarray(c) for c in coordinates), length)
 
 
 def _short(part: Part, gradient: Tensor, canaries: NDArray[np.int64]) -> Tensor:
@@ -112,10 +114,9 @@ def _short(part: Part, gradient: Tensor, canaries: NDArray[np.int64]) -> Tensor:
     whole: Tensor = torch.linalg.vector_norm(flat, dim=1).to(dtype).unsqueeze(1)
     if not part.axes.size:
         return whole
-    where = tuple(_tensor(c, gradient) for c in part.coordinates)
-    values = gradient.movedim(0, -1)[where].T.to(dtype)  # (rows, axes), a copy
-    values[_tensor(canaries, gradient)] = 0
-    rest = (whole.square() - values.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
+    values = flat.index_select(1, _tensor(part.places, gradient)).to(dtype)
+    values.index_fill_(0, _tensor(canaries, gradient), 0)
+    rest = (whole.square() - values.square().sum(1, keepdim=True)).clamp_(min=0).sqrt_()
     return torch.cat([values, rest], dim=1)
 
 
