@@ -115,6 +115,7 @@ def verified(rows: list[Tensor], epsilon: int, seed: int, noise: float, folder: 
         "verdict": answer.verdict,
         "p_value": tested and tested.p_value,
         "power_halved": inside.power_halved,
+        "mixed": found.watched.mixed,
         "failed": [check.name for check in inside.conformance if check.outcome == "fail"],
     }
 
@@ -138,6 +139,8 @@ def counted(trainings: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "trainings": len(trainings),
         "refuted": sum(one["verdict"] == "refuted" for one in trainings),
+        "mechanism_test_at_most_05": sum(p <= 0.05 for p in p_values),
+        "mean_p_value": sum(p_values) / len(p_values) if p_values else None,
         "kolmogorov_smirnov_p": float(stats.kstest(p_values, "uniform").pvalue) if p_values else None,
     }
 

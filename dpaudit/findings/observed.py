@@ -26,6 +26,7 @@ class Watched:
     clipping: str
     processes: Count
     unclipped: Count  # steps past the clip: where they are all, no canary was planted
+    mixed: Count  # of the others, in which the part of other rows along the axes could not be taken out
     sequences: Count  # rows of gradients for one row of the data
     accounted_steps: Count | None  # None where no accountant was found
     optimizer: str
@@ -39,7 +40,7 @@ class Watched:
 class ObservedVerification(Finding):
     """All that verification.json of an observed training holds: no coin, no axis and no row."""
 
-    FORMAT: ClassVar = "observed/2"
+    FORMAT: ClassVar = "observed/3"
     answers: tuple[Answered, ...]  # in the order in which claims were typed
     inside: tuple[Inside, ...]  # one a claim, in the same order
     watched: Watched

@@ -1,5 +1,6 @@
 """Where canaries lie in somebody's weights: single coordinates, read and written without a dense vector."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ class Part:
     """The axes that have a coordinate in one weight."""
 
     axes: NDArray[np.int64]  # their numbers
-    coordinates: tuple[NDArray[np.int64], ...]  # their places, one array a dimension of the weight
+    places: NDArray[np.int64]  # theirs in the weight laid flat
+    coordinates: tuple[NDArray[np.int64], ...]  # the same, one array a dimension of the weight
     length: float  # of a canary's clipped gradient in this weight, over the clip
 
 
@@ -61,6 +63,21 @@ class Axes:
                 found[part.axes] += part.length * gradient[where].double().cpu().numpy()
         return found
 
+    def short(self, gradients: Sequence[Tensor], canaries: NDArray[np.int64]) -> list[Tensor]:
+        """Every row in short, with the same norm in every weight, (rows, axes of the weight + 1): its
+        gradient along each axis, then the norm of the rest. The rows of `canaries` have all in the rest.
+        """
+        return [
+            _short(part, gradient, canaries) for part, gradient in zip(self.parts, gradients, strict=True)
+        ]
+
+    def along_short(self, sums: Sequence[Tensor]) -> NDArray[np.float64]:
+        """The component along every axis, (axes,), of a sum of rows in short."""
+        found = np.zeros(self.count)
+        for part, total in zip(self.parts, sums, strict=True):
+            found[part.axes] += part.length * total[: part.axes.size].double().cpu().numpy()
+        return found
+
 
 def spread(weights: Sequence[nn.Parameter], count: int, seed: str, clips: Sequence[float] | None) -> Axes:
     """One coordinate for every axis, drawn from those of all weights, so that most lie where the sum of the
@@ -93,8 +110,21 @@ def spread(weights: Sequence[nn.Parameter], count: int, seed: str, clips: Sequen
 
 
 def _part(axes: NDArray[np.int64], places: NDArray[np.int64], weight: nn.Parameter, length: float) -> Part:
-    coordinates = np.unravel_index(places.astype(np.int64), tuple(weight.shape))
-    return Part(axes, tuple(np.asarray(c) for c in coordinates), length)
+    flat = places.astype(np.int64)
+    coordinates = np.unravel_index(flat, tuple(weight.shape))
+    return Part(axes, flat, tuple(np.asarray(c) for c in coordinates), length)
+
+
+def _short(part: Part, gradient: Tensor, canaries: NDArray[np.int64]) -> Tensor:
+    flat = gradient.reshape(len(gradient), math.prod(gradient.shape[1:]))
+    dtype = torch.promote_types(gradient.dtype, torch.float32)
+    whole: Tensor = torch.linalg.vector_norm(flat, dim=1).to(dtype).unsqueeze(1)
+    if not part.axes.size:
+        return whole
+    values = flat.index_select(1, _tensor(part.places, gradient)).to(dtype)
+    values.index_fill_(0, _tensor(canaries, gradient), 0)
+    rest = (whole.square() - values.square().sum(1, keepdim=True)).clamp_(min=0).sqrt_()
+    return torch.cat([values, rest], dim=1)
 
 
 def _tensor(places: NDArray[np.int64], beside: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ UNEVEN = 6  # standard deviations of the spread of draws
 NOT_ENDED = "the record was not closed by watch.save: it ends before the training does"
 TUNING = "discarded trainings leave no trace in the training that was kept"
 UNSEEN = "no step passed a clip, where rows and noise are seen"
+ALONE = "the clip did not treat each row by its norm alone: the power that is told counts noise alone"
 COUPLED = (
     "whether the loss of one row depends on others (a mean over the tokens of a batch, packing) is decided "
     "before the clip"
@@ -100,6 +101,9 @@ def _checked(seen: Record, claimed: Mechanism, claim: Claim) -> Iterator[Check]:
             yield _outcome(name, lambda look=look: look(seen, claimed))  # type: ignore[misc]
     yield _outcome("epsilon of the mechanism", lambda: _spent(claimed, claim))
     yield _outcome("epsilon that the trainer accounted", lambda: _accounted(seen, claim))
+    if seen.about.mixed:
+        mixed = f"in {seen.about.mixed} of {seen.steps} steps {ALONE}"
+        yield Check("other rows taken out of the test", "not observable", mixed)
     yield Check("rows apart from each other", "not observable", COUPLED)
     yield Check("tuning", "not observable", TUNING)
 

@@ -1,5 +1,6 @@
-"""The record of an observed training: what reached the optimizer along the axes, and what was counted beside
-it. It holds figures of private rows without noise (batch sizes, draws), so it is as private as the data.
+"""The record of an observed training: what reached the optimizer along the axes, less the part of other rows,
+and what was counted beside it. It holds figures of private rows without noise (batch sizes, draws), and the
+noise along the axes, so it is as private as the data.
 """
 
 import json
@@ -17,7 +18,7 @@ from dpaudit.errors import UsageError, unread
 from dpaudit.schema import Count, Size
 from dpaudit.storage import whole_files
 
-FORMAT = "seen/2"
+FORMAT = "seen/3"
 EXPECTED = "the record that watch.save wrote"
 BROKEN = (ValueError, KeyError, TypeError, EOFError, RecursionError, AttributeError, NotImplementedError)
 
@@ -46,6 +47,7 @@ class About:
     processes: Count
     sequences: Count  # rows of gradients that one row of the data had
     unclipped: Count  # steps that the optimizer made without its own clip
+    mixed: Count  # clipped steps in which the part of other rows along the axes could not be taken out
     matched: Count  # batches in which all canaries looked alike, as copies do
     accountant: str | None  # its kind; None where none was found
     accounted: tuple[Accounted, ...]
@@ -58,7 +60,9 @@ class Record:
     """One training. Arrays of steps are in their order."""
 
     about: About
-    observed: NDArray[np.float32]  # (steps, axes), released sums over the clip
+    observed: NDArray[
+        np.float32
+    ]  # (steps, axes), over the clip: what was released less the part of other rows
     drawn: NDArray[np.int64]  # (steps,), rows of the step, canaries among them
     canaries: NDArray[np.int64]  # (steps,), canaries among them
     noise_multiplier: NDArray[np.float64]  # (steps,), as the optimizer says

@@ -27,6 +27,7 @@ from dpaudit.observing import given, keys, optimizers, record
 from dpaudit.observing.axes import Axes, spread
 from dpaudit.observing.bare import Bare
 from dpaudit.observing.noise import NoiseMeter
+from dpaudit.observing.others import Others, Planted, clipped
 from dpaudit.observing.ranks import Ranks
 from dpaudit.observing.record import About, Record
 from dpaudit.observing.rows import ObservedRows, RowsByNumber, rows_of
@@ -140,9 +141,10 @@ class Watch:
         self._most = 1  # times that one step drew a row
         self._drawn = self._canaries = 0
         self._draws = np.zeros(len(self.rows), dtype=np.int64)  # of every row, in all processes
-        self._clipped = False
+        self._clipped, self._mixed = False, 0
         self._sums: dict[int, Tensor] = {}  # of several processes: what this one's clip left of every weight
         self._optimizer, self._their_clip = theirs, theirs.clip_and_accumulate
+        self._others = Others(self._axes, self._weights, self._their_clip)
         theirs.clip_and_accumulate = self._clip
         self._step_hook = theirs.original_optimizer.register_step_pre_hook(self._released)
         self._saved = time.monotonic()
@@ -212,32 +214,40 @@ class Watch:
     def _clip(self) -> None:
         """Their clip, once the gradients of canaries lie along their axes."""
         parts = [_parts(weight) for weight in self._weights]
-        for number in range(len(parts[0])):
+        passes = [
             self._put([of_weight[number] for of_weight in parts if number < len(of_weight)])
+            for number in range(len(parts[0]))
+        ]
         self._inputs = None
         self._clipped = True
-        self._their_clip()
+        if passes and self._axes.count and all(len(p.gradients) == len(self._weights) for p in passes):
+            self._others.clip(passes, float(self._optimizer.max_grad_norm))
+        else:
+            self._their_clip()
         if (
             self._ranks.count > 1
         ):  # Opacus reduces in place, and what a process adds no noise to is the sum itself
             self._sums = {id(w): w.summed_grad.clone() for w in self._weights}
 
-    def _put(self, gradients: list[Tensor]) -> None:
+    def _put(self, gradients: list[Tensor]) -> Planted:
+        """The gradients of one backward pass, those of canaries replaced in place."""
         batch = np.array(self.rows.trained(len(gradients[0])), dtype=np.int64)
         self._drawn += batch.size
         at = np.flatnonzero(batch >= self.rows.rows)
         if not at.size or len(gradients) < len(
             self._weights
         ):  # a weight without gradients is for their clip to tell
-            return
+            return Planted(gradients, at[:0], at[:0])
         self._canaries += at.size
         axes, sequences = self._members[batch[at] - self.rows.rows], self.rows.sequences
         places = np.concatenate([at + batch.size * part for part in range(sequences)])
         self._check_alike(at, batch.size)
         clip = float(self._optimizer.max_grad_norm)
-        self._axes.put(gradients, places, np.tile(axes, sequences), clip)
+        planted = Planted(gradients, places, np.tile(axes, sequences))
+        self._axes.put(gradients, planted.places, planted.axes, clip)
         if len(self._one_row) < ONE_ROW_MOST:
             self._one_row.append(self._one_row_norm(gradients, places[:: at.size], clip))
+        return planted
 
     def _check_alike(self, at: NDArray[np.int64], batch: int) -> None:
         """Copies of one row in one batch look alike; where they do not, rows were moved after they were
@@ -259,17 +269,9 @@ class Watch:
 
     def _one_row_norm(self, gradients: list[Tensor], places: NDArray[np.int64], clip: float) -> float:
         """The norm of what one row adds to a sum, over the clip: their clip on the row alone."""
-        kept = [(weight.grad_sample, weight.summed_grad) for weight in self._weights]
-        try:
-            for weight, gradient in zip(self._weights, gradients, strict=True):
-                weight.grad_sample = gradient[torch.as_tensor(places, device=gradient.device)]
-                weight.summed_grad = None
-            self._their_clip()
-            sums = [w.summed_grad for w in self._weights]
-            return float(np.linalg.norm([float(torch.linalg.vector_norm(s.float())) for s in sums])) / clip
-        finally:
-            for weight, (gradient, total) in zip(self._weights, kept, strict=True):
-                weight.grad_sample, weight.summed_grad = gradient, total
+        row = [gradient[torch.as_tensor(places, device=gradient.device)] for gradient in gradients]
+        sums = clipped(self._their_clip, self._weights, row)
+        return float(np.linalg.norm([float(torch.linalg.vector_norm(s.float())) for s in sums])) / clip
 
     @torch.no_grad()
     def _released(self, *_: Any) -> None:
@@ -278,12 +280,15 @@ class Watch:
         if isinstance(theirs, Bare):
             theirs.check()
             self.rows.forget()
-        drawn, canaries, clipped = self._counted()
+        others, is_mixed = self._others.taken()
+        drawn, canaries, clipping, mixed = self._counted(is_mixed)
         clip = float(theirs.max_grad_norm)
-        scale = optimizers.divisor(theirs, self._ranks) if clipped else 1.0
+        scale = optimizers.divisor(theirs, self._ranks) if clipping else 1.0
         observed, fresh, compared = np.zeros(self._axes.count), 0.0, 0
-        if clipped:
+        if clipping:
             observed = self._axes.along([w.grad for w in self._weights]) * (scale / clip)
+            if not mixed:
+                observed -= self._total(others).numpy() / clip
             fresh, compared = self._noise.add([self._noise_of(w, scale, clip) for w in self._weights])
         elif not self._unclipped:
             self._require_own()
@@ -292,7 +297,8 @@ class Watch:
         self._steps.append(
             (observed.astype(np.float32), drawn, canaries, sigma, clip, scale, fresh, compared)
         )
-        self._unclipped += not clipped
+        self._unclipped += not clipping
+        self._mixed += clipping and mixed
         if self._ranks.first and time.monotonic() - self._saved >= SAVE_SECONDS:
             record.write(self._record(ended=False), self.file)
             self._saved = time.monotonic()
@@ -303,16 +309,21 @@ class Watch:
             got = "steps of another one, made private after it"
             raise UsageError("watch.attach", "the optimizer that steps", got, "attach to the last one")
 
-    def _counted(self) -> tuple[int, int, bool]:
-        """The rows and canaries of this step in all processes, and whether all of them clipped."""
-        mine = np.array([self._drawn, self._canaries, self._clipped, *self.rows.taken()], dtype=np.int64)
-        device = self._weights[0].device
-        counts = self._ranks.total(torch.as_tensor(mine, device=device)).cpu().numpy()
-        self._draws += counts[3:]
-        self._most = max(self._most, int(counts[3:].max(initial=0)))
+    def _counted(self, is_mixed: bool) -> tuple[int, int, bool, bool]:
+        """The rows and canaries of this step in all processes, whether all of them clipped, and whether any
+        could not tell other rows from canaries.
+        """
+        step = [self._drawn, self._canaries, self._clipped, is_mixed, *self.rows.taken()]
+        counts = self._total(np.array(step, dtype=np.int64)).numpy()
+        self._draws += counts[4:]
+        self._most = max(self._most, int(counts[4:].max(initial=0)))
         self._drawn = self._canaries = 0
         self._clipped = False
-        return int(counts[0]), int(counts[1]), bool(counts[2] == self._ranks.count)
+        return int(counts[0]), int(counts[1]), bool(counts[2] == self._ranks.count), bool(counts[3])
+
+    def _total(self, values: NDArray[Any]) -> Tensor:
+        """The sum over all processes, exchanged where their weights are."""
+        return self._ranks.total(torch.as_tensor(values, device=self._weights[0].device)).cpu()
 
     def _noise_of(self, weight: Any, scale: float, clip: float) -> Tensor | None:
         """What was added to their clipped sum, over the clip; None where it does not show."""
@@ -341,6 +352,7 @@ class Watch:
             processes=self._ranks.count,
             sequences=self.rows.sequences,
             unclipped=self._unclipped,
+            mixed=self._mixed,
             matched=self._matched,
             accountant=None if self._accountant is None else type(self._accountant).__name__,
             accounted=optimizers.accounted(self._accountant),

@@ -226,6 +226,7 @@ def _watched(seen: Record, claimed: Mechanism) -> Watched:
         clipping=about.clipping,
         processes=about.processes,
         unclipped=about.unclipped,
+        mixed=about.mixed,
         sequences=about.sequences,
         accounted_steps=None if about.accountant is None else sum(part.steps for part in about.accounted),
         optimizer=about.optimizer,

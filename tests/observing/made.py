@@ -27,6 +27,7 @@ def about(**changed: Any) -> About:
         "processes": 1,
         "sequences": 1,
         "unclipped": 0,
+        "mixed": 0,
         "matched": STEPS,
         "accountant": "RDPAccountant",
         "accounted": (Accounted(SIGMA, 1 / BATCHES, STEPS),),

@@ -30,13 +30,15 @@ def work(rank: int, folder: str, port: int, fault: str) -> None:
     )
     try:
         _train(rank, Path(folder), fault)
+        if not fault:
+            _train(rank, Path(folder) / "quiet", fault, sigma=1e-6)
     except UsageError as error:
         (Path(folder) / f"error-{rank}").write_text(str(error))
     finally:
         torch.distributed.destroy_process_group()
 
 
-def _train(rank: int, folder: Path, fault: str) -> None:
+def _train(rank: int, folder: Path, fault: str, sigma: float = SIGMA) -> None:
     from opacus import PrivacyEngine
     from opacus.distributed import DifferentiallyPrivateDistributedDataParallel as Distributed
 
@@ -50,7 +52,7 @@ def _train(rank: int, folder: Path, fault: str) -> None:
         module=model if fault == "not distributed" else Distributed(model),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.01),
         data_loader=DataLoader(data, batch_size=BATCH),
-        noise_multiplier=SIGMA,
+        noise_multiplier=sigma,
         max_grad_norm=1.0,
     )
     watch.attach(optimizer)
@@ -105,6 +107,9 @@ def test_a_correct_training_passes_every_check(tmp_path: Path) -> None:
     drawn = seen.canaries.sum() / seen.steps / key.included.sum()
     error = 5 * seen.observed.std() / np.sqrt(seen.observed.size / 2)
     assert along[key.included].mean() - along[~key.included].mean() == pytest.approx(drawn, abs=2 * error)
+
+    quiet = record.load(tmp_path / "quiet" / "seen.npz").observed  # without noise: the canaries alone
+    assert quiet == pytest.approx(1.0 * (quiet > 0.5), abs=1e-4) and (quiet > 0.5).any()
 
 
 def test_noise_that_is_split_over_processes_is_named(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "accounted": (Accounted(0.3, 0.05, 20), Accounted(0.0, 0.05, 3)),
     },
     "shuffled": {"row_draws": np.array([0, 0, 0, UNITS]), "drawn": np.full(STEPS, UNITS // 20)},
-    "per layer": {"clipping": "per layer", "processes": 2},
+    "per layer": {"clipping": "per layer", "processes": 2, "mixed": 5},
 }
 
 
