@@ -29,6 +29,7 @@ class Wanted:
     unit: str | None = None
     max_length: int | None = None
     population: int | None = None
+    languages: str | None = None
 
     @property
     def is_embedded(self) -> bool:
@@ -95,7 +96,7 @@ def draft(wanted: Wanted, survey: Survey) -> Draft:
     ceiling = planned.ceiling(sizes.canaries, sizes.delta, len(EPSILONS))
     settings = (
         *_of_model(wanted, max_length, why_length),
-        *_of_data(wanted, sizes, unit),
+        *_of_data(wanted, survey, sizes, unit),
         *_of_training(wanted, sizes, unit, why_unit),
         *_of_stages(ceiling),
     )
@@ -188,7 +189,16 @@ def _of_model(wanted: Wanted, max_length: int, why_length: str) -> list[Setting]
     ]
 
 
-def _of_data(wanted: Wanted, sizes: Sizes, unit: str) -> list[Setting]:
+def _languages(wanted: Wanted, survey: Survey) -> Setting:
+    if wanted.languages is not None:
+        return Setting("data.languages", wanted.languages, "as declared: for the page")
+    if survey.languages is None:
+        return Setting("data.languages", None, "of the records, in your words: for the page, such as English")
+    why = "of the records, told by their script and their commonest words: for the page"
+    return Setting("data.languages", survey.languages, why, "--languages NAMES")
+
+
+def _of_data(wanted: Wanted, survey: Survey, sizes: Sizes, unit: str) -> list[Setting]:
     counted = "" if wanted.population else "--population N"
     few = "words that lead on to each other: a small model learns them in a few epochs"
     kind = ("record_number", 6, 4) if wanted.is_embedded else ("invented", 8, 1)
@@ -199,7 +209,7 @@ def _of_data(wanted: Wanted, sizes: Sizes, unit: str) -> list[Setting]:
     axes += f"{AXES_LEAST * SHARE_MOST} {BY[unit]}"
     return [
         Setting("data.source", wanted.source, "the file, as seen from where the command is typed"),
-        Setting("data.languages", None, "of the records, in your words: for the page, such as English"),
+        _languages(wanted, survey),
         Setting("data.heldout", sizes.heldout, "a sixth, at most 300, to measure quality on", counted),
         Setting("candidates.family", kind[0], why),
         Setting("candidates.canaries", sizes.canaries, canaries, counted),

@@ -43,7 +43,8 @@ def seen(lengths: Sequence[int], begins: int = 10, **more: Any) -> Survey:
     """What a survey of records of so many tokens finds."""
     measured = tuple(Measured(tokens, 5, begins, Record("r", ())) for tokens in lengths)
     counts = {"records": len(lengths), "patients": 0, "named": 0, "patient_column": None, **more}
-    return Survey("text", counts.pop("unread", ()), "Latin script", **counts, counted_by="builtin:tiny",
+    script, languages = "Latin script", counts.pop("languages", None)
+    return Survey("text", counts.pop("unread", ()), script, languages, **counts, counted_by="builtin:tiny",
         window=512, measured=measured)  # fmt: skip
 
 
@@ -109,6 +110,9 @@ def test_what_was_computed_from_the_data_is_marked_and_may_be_declared() -> None
         "candidates.canaries", "candidates.records", "data.heldout"} == marked(Wanted("d"))  # fmt: skip
     assert marked(Wanted("d", population=200)) == {"model.max_length"}
     assert marked(Wanted("d", max_length=64, population=200)) == set()
+    records = seen([50] * 100, languages="English")
+    assert "data.languages" in marked(Wanted("d"))
+    assert marked(Wanted("d", max_length=64, population=200, languages="English")) == set()
     other = marked(Wanted("d", base="some/model"))
     assert "training.nonprivate.steps" in other
 
@@ -158,8 +162,8 @@ def test_a_draft_is_told_and_loads(call: Call, toy_model_dir: Path) -> None:
     )
     lines = done.out.splitlines()
     assert lines[1] == (
-        "data: 60 records (conversations or messages), 30 patients named by patient_id; Latin script; not "
-        "read: hospital"
+        "data: 60 records (conversations or messages), 30 patients named by patient_id; Latin script, "
+        "English; not read: hospital"
     )
     assert lines[-2:] == ["next: dpaudit plan suite.yaml", "next: dpaudit run suite.yaml"]
     suite = loading.load("suite.yaml")
@@ -323,6 +327,7 @@ def test_data_of_others(name: str, tmp_path: Path, toy_model_dir: Path) -> None:
     made = drafting.draft(Wanted(str(source)), found)
     suite_file.write(made, tmp_path / "s.yaml", ["dpaudit run s.yaml"])
     suite = loading.load(str(tmp_path / "s.yaml"))
+    assert suite.data.languages == ("Chinese" if "_zh_" in name else "English")
     assert found.records == len(lines) and suite.data.source == str(source)
     assert suite.training.unit == ("patient" if "aci" in name else "record")
     assert ("Han" in found.script) == ("_zh_" in name)
