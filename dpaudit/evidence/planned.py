@@ -1,6 +1,7 @@
 """How many questions a run will ask, by counts alone: known before anything is trained."""
 
 from dpaudit.evidence import family, questions
+from dpaudit.evidence.guesses import Guesses
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.stats import epsilon
@@ -47,6 +48,14 @@ def least(plan: Plan, made_by: recipe.Recipe, claim: Claim) -> float:
     return epsilon.p_value_one_run(
         canaries=canaries, guesses=guesses, correct=guesses, epsilon=claim.epsilon, delta=claim.delta
     )
+
+
+def power_at_most(canaries: int, guesses: int, claim: Claim, level: float) -> float:
+    """The chance to refute a training without noise at `level`, had all guesses on the control been right: no
+    control shows more.
+    """
+    right = Guesses(canaries, guesses, guesses, guesses, False, 1 - level)
+    return questions.Outside("", right, questions.Control("", right)).power(claim, level) or 0.0
 
 
 def ceiling(canaries: int, delta: float, questions: int, primary: str = "calibrated") -> float:

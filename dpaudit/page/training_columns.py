@@ -31,6 +31,7 @@ TRAINING = {
         "ceiling": ("outside: proves at most", "three_down"),
         "right_needed": ("right guesses that refute", "count"),
         "guesses": ("of", "count"),
+        "finds_none": ("no noise is then found in, at most", "percent"),
         "answer": ("answer", "text"),
     },
     "takes": {
