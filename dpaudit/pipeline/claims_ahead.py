@@ -50,7 +50,7 @@ class _Asked:
     def power(self, claim: Claim) -> float:
         """The chance to find no noise at all from outside, with the best control that there could be."""
         canaries = self.plan.suite.candidates.canaries
-        return planned.power_at_most(canaries, self.guesses, claim, self.level)
+        return planned.power_at_most(canaries, self.made_by, claim, self.level)
 
 
 def rows(plan: Plan, found: Forecast) -> list[dict[str, Any]]:

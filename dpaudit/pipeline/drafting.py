@@ -6,8 +6,11 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import planned
-from dpaudit.evidence.family import AXES_LEAST, SHARE_MOST
+from dpaudit.evidence.family import AXES_LEAST, SHARE_MOST, first_level
+from dpaudit.findings.answers import SHOWN
 from dpaudit.pipeline.survey import EMBEDDED, Survey
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
 from dpaudit.stages.prepare.dialogues import CUT_MOST
 from dpaudit.stages.prepare.prepare import CANARIES_MANY
 
@@ -15,8 +18,10 @@ EMBEDDED_LONGEST, LONGEST = 256, 512  # tokens that are proposed at most
 WHOLE = 0.95  # of the records at the proposed length
 FEW, MANY, MANY_FROM = 200, 500, 2000  # canaries; units from which there are many
 COPIES = 4  # of an extraction canary
-EPSILONS = (3, 1)
+EPSILONS = (3, 2)  # the larger claim: the first that so many canaries could test
+SMALLER = 1  # the other one
 DELTA = 1e-5
+PRIMARY = "calibrated"
 BY = {"patient": "patients", "record": "records"}
 
 
@@ -85,7 +90,6 @@ class Draft:
     max_length: int
     sizes: Sizes
     settings: tuple[Setting, ...]
-    ceiling: float  # epsilon: the most that the canaries could prove from outside
 
 
 def draft(wanted: Wanted, survey: Survey) -> Draft:
@@ -93,14 +97,13 @@ def draft(wanted: Wanted, survey: Survey) -> Draft:
     unit, why_unit = _unit(wanted, survey)
     max_length, why_length = _max_length(wanted, survey)
     sizes = _sizes(wanted, survey, unit)
-    ceiling = planned.ceiling(sizes.canaries, sizes.delta, len(EPSILONS))
     settings = (
         *_of_model(wanted, max_length, why_length),
         *_of_data(wanted, survey, sizes, unit),
         *_of_training(wanted, sizes, unit, why_unit),
-        *_of_stages(ceiling),
+        *_of_stages(wanted, sizes, unit),
     )
-    return Draft(wanted, survey, unit, max_length, sizes, settings, ceiling)
+    return Draft(wanted, survey, unit, max_length, sizes, settings)
 
 
 def warnings(made: Draft) -> list[str]:
@@ -251,14 +254,14 @@ def _of_training(wanted: Wanted, sizes: Sizes, unit: str, why_unit: str) -> list
 
 def _of_schedules(wanted: Wanted, sizes: Sizes, counted: str) -> list[Setting]:
     """How private arms step, and the one without noise."""
-    thrice = max(60, min(1000, 3 * sizes.population // 16))
     rates = (0.02, 0.004) if wanted.is_embedded else (0.001, 0.0005)
     rate = "a usual one; trying several on the same data is covered by no epsilon"
-    nonprivate = (
-        ("many, so that the small model learns", "")
-        if wanted.is_embedded
-        else ("three times through the data, 60 to 1,000", counted)
-    )
+    if wanted.is_embedded:
+        batch, steps = 8, max(800, min(2400, sizes.population // 20 * 100))
+        why_steps = "forty times through the data, 800 to 2,400: a small model needs many to learn"
+    else:
+        batch, steps = 16, max(60, min(1000, 3 * sizes.population // 16))
+        why_steps = "three times through the data, 60 to 1,000"
     return [
         Setting(
             "training.private.batch",
@@ -272,21 +275,35 @@ def _of_schedules(wanted: Wanted, sizes: Sizes, counted: str) -> list[Setting]:
             "more steps learn more, and need more noise",
         ),
         Setting("training.private.learning_rate", rates[0], rate),
-        Setting("training.nonprivate.batch", 16, "a usual one, of the arm without noise"),
-        Setting("training.nonprivate.steps", 1200 if wanted.is_embedded else thrice, *nonprivate),
+        Setting("training.nonprivate.batch", batch, "a usual one, of the arm without noise"),
+        Setting("training.nonprivate.steps", steps, why_steps, counted),
         Setting("training.nonprivate.learning_rate", rates[1], "a usual one"),
     ]
 
 
-def _of_stages(ceiling: float) -> list[Setting]:
-    epsilons = f"one adapter each; so many canaries refute no claim above {ceiling:.1f} from outside"
+def _epsilon(sizes: Sizes, unit: str) -> int:
+    """The larger claim."""
+    primary, level = recipe.load(PRIMARY), first_level(2)
+
+    def is_shown(epsilon: int) -> bool:
+        claim = Claim(epsilon, sizes.delta, "patient" if unit == "patient" else "record", "add_or_remove")
+        return planned.power_at_most(sizes.canaries, primary, claim, level) >= SHOWN
+
+    return next(filter(is_shown, EPSILONS), EPSILONS[-1])
+
+
+def _of_stages(wanted: Wanted, sizes: Sizes, unit: str) -> list[Setting]:
+    epsilon, counted = _epsilon(sizes, unit), "" if wanted.population else "--population N"
+    epsilons = "one adapter each"
+    if epsilon < EPSILONS[0]:
+        epsilons += f"; guesses on so few canaries could not test a claim of {EPSILONS[0]} from outside"
     return [
-        Setting("grid.epsilons", list(EPSILONS), epsilons),
+        Setting("grid.epsilons", [epsilon, SMALLER], epsilons, counted),
         Setting(
             "grid.baseline", True, "the arm without noise shows what an attack can find; never release it"
         ),
         Setting("attacks", ["mia", "extract"], "who was in, and which secrets come out"),
-        Setting("primary", "calibrated", "the recipe that verdicts come from, named before training"),
+        Setting("primary", PRIMARY, "the recipe that verdicts come from, named before training"),
         Setting(
             "evaluation.tasks", [], "benchmarks: dpaudit eval --task NAME=FILE adds one to the finished run"
         ),

@@ -11,9 +11,13 @@ from typed import Call, Outcome, dialogue, last, one_line
 
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
+from dpaudit.evidence import planned
+from dpaudit.evidence.family import first_level
 from dpaudit.pipeline import drafting, suite_file, survey
 from dpaudit.pipeline.drafting import Wanted
 from dpaudit.pipeline.survey import Measured, Survey
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
 from dpaudit.suite import loading
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
@@ -107,14 +111,14 @@ def test_what_was_computed_from_the_data_is_marked_and_may_be_declared() -> None
         return {one.key for one in drafting.draft(wanted, records).settings if one.instead}
 
     assert {"model.max_length", "training.population", "training.private.batch", "candidates.gradient",
-        "candidates.canaries", "candidates.records", "data.heldout"} == marked(Wanted("d"))  # fmt: skip
+        "candidates.canaries", "candidates.records", "data.heldout", "training.nonprivate.steps",
+        "grid.epsilons"} == marked(Wanted("d"))  # fmt: skip
     assert marked(Wanted("d", population=200)) == {"model.max_length"}
     assert marked(Wanted("d", max_length=64, population=200)) == set()
     records = seen([50] * 100, languages="English")
     assert "data.languages" in marked(Wanted("d"))
     assert marked(Wanted("d", max_length=64, population=200, languages="English")) == set()
-    other = marked(Wanted("d", base="some/model"))
-    assert "training.nonprivate.steps" in other
+    assert "training.nonprivate.steps" in marked(Wanted("d", base="some/model"))
 
 
 def test_no_number_follows_the_data_once_it_is_declared() -> None:
@@ -122,6 +126,25 @@ def test_no_number_follows_the_data_once_it_is_declared() -> None:
     wanted = Wanted("d.jsonl", unit="record", max_length=64, population=1000)
     texts = {suite_file.text_of(drafting.draft(wanted, seen([n] * n)), ["dpaudit"]) for n in (50, 400)}
     assert len(texts) == 1 and suite_file.PRIVATE not in texts.pop()
+
+
+@pytest.mark.parametrize(("records", "proposed"), [(60, 2), (1900, 2), (3000, 3)])
+def test_the_larger_claim_is_one_that_the_canaries_can_test(records: int, proposed: int) -> None:
+    made = drafting.draft(Wanted("d.jsonl"), seen([50] * records))
+    settings = {one.key: one for one in made.settings}
+    assert settings["grid.epsilons"].value == [proposed, 1]
+    for epsilon in (3, 2):
+        claim, level = Claim(epsilon, made.sizes.delta, "record", "add_or_remove"), first_level(2)
+        power = planned.power_at_most(made.sizes.canaries, recipe.load("calibrated"), claim, level)
+        assert (power >= 0.8) == (epsilon <= proposed)
+    assert ("could not test a claim of 3" in settings["grid.epsilons"].why) == (proposed < 3)
+
+
+@pytest.mark.parametrize(("records", "steps"), [(10, 800), (60, 800), (250, 1500), (3000, 2400)])
+def test_few_records_are_learned_in_few_steps(records: int, steps: int) -> None:
+    made = drafting.draft(Wanted("d.jsonl"), seen([50] * records))
+    settings = {one.key: one.value for one in made.settings}
+    assert (settings["training.nonprivate.batch"], settings["training.nonprivate.steps"]) == (8, steps)
 
 
 def test_sizes_fit_each_other_at_any_count(tmp_path: Path) -> None:
