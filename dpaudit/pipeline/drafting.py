@@ -61,13 +61,14 @@ class Sizes:
     records: int
     canaries: int
     extraction: int
+    copies: int  # of an extraction canary, units of their own
     expected: int  # units trained on, canaries among them
     population: int  # as declared, else as expected
 
     @property
     def canary_share(self) -> float:
         """The share of canaries in what is expected to be trained on, from 0 to 1."""
-        return (self.canaries + self.extraction) / 2 / self.expected
+        return (self.canaries + self.extraction * self.copies) / 2 / self.expected
 
     @property
     def batch(self) -> int:
@@ -180,7 +181,7 @@ def _sizes(wanted: Wanted, survey: Survey, unit: str) -> Sizes:
     extraction = 16 if wanted.is_embedded else 24
     copies = COPIES if unit == "record" else 1
     expected = left - flipped + (flipped + canaries + extraction * copies) // 2
-    return Sizes(heldout, flipped, canaries, extraction, expected, wanted.population or expected)
+    return Sizes(heldout, flipped, canaries, extraction, copies, expected, wanted.population or expected)
 
 
 def _of_model(wanted: Wanted, max_length: int, why_length: str) -> list[Setting]:

@@ -86,6 +86,8 @@ def of(source: str, base: str, advance: Callable[[int], None] = lambda n: None) 
     counts. `advance` is called for each of `steps`. Raises UsageError as training does for data or a base
     that cannot be read.
     """
+    from dpaudit.models import hf
+
     counted_by = base if _is_here(base) else EMBEDDED
     reader, sample = Reader(), _Sample(advance)
     with exclusive.scratch() as folder:
@@ -105,7 +107,7 @@ def of(source: str, base: str, advance: Callable[[int], None] = lambda n: None) 
         named,
         (columns or ["patient_id"])[0] if named else None,
         counted_by,
-        _window(base) if counted_by == base else None,
+        hf.window(base) if counted_by == base else None,
         tuple(_counted(_measured(source, sample.kept, counted_by), advance)),
     )
 
@@ -172,13 +174,6 @@ def _is_here(base: str) -> bool:
     from dpaudit.models import hub, random_weights
 
     return random_weights.is_random(base) or not hub.is_id(base) or hub.fetched(base) is not None
-
-
-def _window(base: str) -> int | None:
-    from dpaudit.models import hf
-
-    window: int | None = getattr(hf.configuration(base), "max_position_embeddings", None)
-    return window
 
 
 def _measured(source: str, rows: list[tuple[int, Record]], base: str) -> Iterator[Measured]:
