@@ -7,6 +7,7 @@ from typing import Any
 from dpaudit.errors import UsageError
 from dpaudit.evidence import planned
 from dpaudit.evidence.family import AXES_LEAST, SHARE_MOST, first_level
+from dpaudit.evidence.release import SECRETS
 from dpaudit.findings.answers import SHOWN
 from dpaudit.pipeline.survey import EMBEDDED, Survey
 from dpaudit.privacy.claim import Claim
@@ -17,7 +18,8 @@ from dpaudit.stages.prepare.prepare import CANARIES_MANY
 EMBEDDED_LONGEST, LONGEST = 256, 512  # tokens that are proposed at most
 WHOLE = 0.95  # of the records at the proposed length
 FEW, MANY, MANY_FROM = 200, 500, 2000  # canaries; units from which there are many
-COPIES = 4  # of an extraction canary
+AXES_FROM = AXES_LEAST * SHARE_MOST  # units, from which on a claim is tested from inside
+COPIES, FEW_SECRETS = 4, 16  # of an extraction canary; such canaries, below AXES_FROM
 EPSILONS = (3, 2)  # the larger claim: the first that so many canaries could test
 SMALLER = 1  # the other one
 DELTA = 1e-5
@@ -178,7 +180,7 @@ def _sizes(wanted: Wanted, survey: Survey, unit: str) -> Sizes:
     left = units - math.ceil(heldout * units / records)
     flipped = min(300, left // 4)
     canaries = MANY if left >= MANY_FROM else FEW
-    extraction = 16 if wanted.is_embedded else 24
+    extraction = 2 * SECRETS if units >= AXES_FROM else FEW_SECRETS
     copies = COPIES if unit == "record" else 1
     expected = left - flipped + (flipped + canaries + extraction * copies) // 2
     return Sizes(heldout, flipped, canaries, extraction, copies, expected, wanted.population or expected)
@@ -210,7 +212,7 @@ def _of_data(wanted: Wanted, survey: Survey, sizes: Sizes, unit: str) -> list[Se
     of = "digits" if wanted.is_embedded else "words"
     canaries = f"half of them go in; {MANY} from {MANY_FROM:,} {BY[unit]} on, else {FEW}: fewer prove less"
     axes = "canaries along axes of the weights, which test the noise: as many as the claims need, none below "
-    axes += f"{AXES_LEAST * SHARE_MOST} {BY[unit]}"
+    axes += f"{AXES_FROM} {BY[unit]}"
     return [
         Setting("data.source", wanted.source, "the file, as seen from where the command is typed"),
         _languages(wanted, survey),
@@ -219,7 +221,12 @@ def _of_data(wanted: Wanted, survey: Survey, sizes: Sizes, unit: str) -> list[Se
         Setting("candidates.canaries", sizes.canaries, canaries, counted),
         Setting("candidates.canary_length", kind[1], f"{of} of its secret"),
         Setting("candidates.records", sizes.records, f"{BY[unit]} with a coin, at most a quarter", counted),
-        Setting("candidates.extraction", sizes.extraction, "half of them planted, to ask the secret back"),
+        Setting(
+            "candidates.extraction",
+            sizes.extraction,
+            f"half of them planted, to ask the secret back; a release needs {SECRETS}",
+            counted,
+        ),
         Setting("candidates.extraction_length", kind[2], f"{of} of its secret"),
         Setting("candidates.extraction_repetitions", COPIES, "copies of such a canary"),
         Setting("candidates.gradient", "auto", axes, counted),

@@ -13,6 +13,7 @@ from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.evidence import planned
 from dpaudit.evidence.family import first_level
+from dpaudit.evidence.release import SECRETS
 from dpaudit.pipeline import drafting, suite_file, survey
 from dpaudit.pipeline.drafting import Wanted
 from dpaudit.pipeline.survey import Measured, Survey
@@ -77,7 +78,7 @@ def test_more_than_a_twentieth_cut_is_warned_of(cut: int, warned: bool) -> None:
     assert bool(found) == warned and (not warned or f"{cut}.0%" in found[0])
 
 
-@pytest.mark.parametrize(("records", "warned"), [(300, True), (800, False), (3000, False)])
+@pytest.mark.parametrize(("records", "warned"), [(300, True), (1000, False), (3000, False)])
 def test_canaries_above_a_fifth_are_warned_of(records: int, warned: bool) -> None:
     made = drafting.draft(Wanted("d.jsonl"), seen([50] * records))
     assert any("canaries are" in line for line in drafting.warnings(made)) == warned
@@ -112,7 +113,7 @@ def test_what_was_computed_from_the_data_is_marked_and_may_be_declared() -> None
 
     assert {"model.max_length", "training.population", "training.private.batch", "candidates.gradient",
         "candidates.canaries", "candidates.records", "data.heldout", "training.nonprivate.steps",
-        "grid.epsilons"} == marked(Wanted("d"))  # fmt: skip
+        "candidates.extraction", "grid.epsilons"} == marked(Wanted("d"))  # fmt: skip
     assert marked(Wanted("d", population=200)) == {"model.max_length"}
     assert marked(Wanted("d", max_length=64, population=200)) == set()
     records = seen([50] * 100, languages="English")
@@ -138,6 +139,12 @@ def test_the_larger_claim_is_one_that_the_canaries_can_test(records: int, propos
         power = planned.power_at_most(made.sizes.canaries, recipe.load("calibrated"), claim, level)
         assert (power >= 0.8) == (epsilon <= proposed)
     assert ("could not test a claim of 3" in settings["grid.epsilons"].why) == (proposed < 3)
+
+
+def test_where_a_release_can_be_established_enough_secrets_are_asked_back() -> None:
+    for records, enough in ((60, False), (499, False), (700, True)):
+        made = drafting.draft(Wanted("d.jsonl"), seen([50] * records))
+        assert (made.sizes.extraction // 2 >= SECRETS) == enough
 
 
 @pytest.mark.parametrize(("records", "steps"), [(10, 800), (60, 800), (250, 1500), (3000, 2400)])
