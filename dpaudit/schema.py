@@ -63,8 +63,8 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
         elif not _has_default(field) and name not in meant:
             faults.add(UsageError(f"{file}: {_join(key, name)}", "a value", "no value", "add the key"))
     if faults.errors and key:
-        for error in _refused(cls, values, known, file, key):
-            faults.add(error)
+        for refused in _refused(cls, values, known, file, key):
+            faults.add(refused)
     faults.end()
     return _made(cls, values, known, file, key)
 
