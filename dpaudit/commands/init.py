@@ -125,7 +125,8 @@ def _told(made: "Draft", out: Path) -> dict[str, str]:
         "written": str(out),
         "data": f"{seen.records:,} records ({seen.shape}), {named}; {_written(seen)}{unread}",
         "tokens_a_record": _lengths(made),
-        "learned": f"only what the assistant says: {learned} tokens of {len(first)} records",
+        "learned": f"only what the assistant says: {learned} tokens of {len(first)} records "
+        "(--show-examples prints them)",
         "proposed": f"unit {made.unit}, max_length {made.max_length} ({seen.cut(made.max_length):.1%} of the "
         f"records are cut), {sizes.canaries} canaries, batch {sizes.batch}",
     }

@@ -195,6 +195,7 @@ def test_a_draft_is_told_and_loads(call: Call, toy_model_dir: Path) -> None:
         "data: 60 records (conversations or messages), 30 patients named by patient_id; Latin script, "
         "English; not read: hospital"
     )
+    assert lines[3].endswith("of 3 records (--show-examples prints them)")
     assert lines[-2:] == ["next: dpaudit plan suite.yaml", "next: dpaudit run suite.yaml"]
     suite = loading.load("suite.yaml")
     assert (suite.training.unit, suite.model.base, suite.name) == ("patient", str(toy_model_dir), "own")
