@@ -18,7 +18,10 @@ from dpaudit.suite.plan import Plan
 NONE = "no power, whatever comes"
 UNSHOWN = "no power unless it is refuted: no arm without noise shows what the attack finds"
 OUTSIDE = "from outside alone, if the control's guesses are right"
-FEW = "no power unless it is refuted: so few guesses, all right on the control, find no noise in {power} only"
+FEW = (
+    "no power unless it is refuted: so few guesses find a training without noise with probability {power} "
+    "at most"
+)
 CANARIES_MOST = 20_000  # that are proposed
 _AXES = "at least {least} units, for canaries along axes of the weights to test the noise"
 

@@ -117,4 +117,6 @@ def test_a_claim_without_power_is_told_what_would_change_it() -> None:
 def test_a_dry_run_shows_it(call: Call) -> None:
     found = json.loads(call("run", "mini.yaml", "--dry-run", "--no-measure", "--json").out)
     assert [row["arm"] for row in found["claims_ahead"]] == ["sft-eps8"]
-    assert "proves at most" in tables.as_text(found)
+    shown = tables.as_text({"claims_ahead": found["claims_ahead"]}).splitlines()
+    assert "right needed" in shown[0] and "what its test will find" in shown[3]
+    assert max(map(len, shown)) <= 110
