@@ -62,8 +62,26 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
                 faults.add(error)
         elif not _has_default(field) and name not in meant:
             faults.add(UsageError(f"{file}: {_join(key, name)}", "a value", "no value", "add the key"))
+    if faults.errors and key:
+        for refused in _refused(cls, values, known, file, key):
+            faults.add(refused)
     faults.end()
     return _made(cls, values, known, file, key)
+
+
+def _refused(
+    cls: type[T], values: dict[str, Any], known: dict[str, Any], file: str, key: str
+) -> Iterator[UsageError]:
+    """What the dataclass refuses beside the keys that are faulty, with their defaults, or None, in their
+    place; nothing where it looks at such a None.
+    """
+    absent = [name for name, field in known.items() if name not in values and not _has_default(field)]
+    try:
+        _made(cls, values | dict.fromkeys(absent), known, file, key)
+    except UsageError as error:
+        yield error
+    except (AttributeError, TypeError):
+        return
 
 
 def _made(cls: type[T], values: dict[str, Any], known: dict[str, Any], file: str, key: str) -> T:

@@ -1,5 +1,6 @@
 """The site: every page has its place, links are turned, and what is built asks no other host for anything."""
 
+import html
 import re
 import runpy
 import subprocess
@@ -71,6 +72,19 @@ def test_the_reference_has_every_public_name() -> None:
     public = {name for name in dpaudit.__all__ if name != "bounds"} | calls
     assert {name.rpartition(".")[2] for name in named} == public
     assert len(named) == len(public)
+
+
+def test_the_worked_example_tells_what_its_page_shows() -> None:
+    """Every cell that is a figure; and the page names no place on the machine that wrote it."""
+    text = (ROOT / "docs/worked-example.md").read_text("utf-8").partition("## A thousand records")[0]
+    page = (ROOT / "docs/worked-example-page.html").read_text("utf-8")
+    shown = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", "", page)))
+    cells = [cell.strip() for line in text.splitlines() if line.startswith("|") for cell in line.split("|")]
+    figures = [cell for cell in cells if re.fullmatch(r"\d of \d|0\.\d{3} \[.*\]|97\.\d %", cell)]
+    assert len(figures) == 7
+    for figure in figures:
+        assert figure in shown, figure
+    assert not re.search(r"/(home|root|tmp|work)/", page)
 
 
 @pytest.fixture(scope="module")

@@ -72,15 +72,17 @@ def discoverable_rows(run_dir: RunDir, plan: Plan) -> Rows:
 
 
 def pii_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm: personal fields that were completed, of units trained on and of units left out; a row a kind,
-    then all.
+    """Per arm: personal fields that were completed, of units trained on and of units left out; a row for each
+    kind that some unit has, then all.
     """
     rows: Rows = []
     for audit in audits_of(run_dir, plan):
         if isinstance(audit, PersonalFields):
             head = {"arm": audit.arm, "recipe": audit.recipe}
             for kind in audit.by_kind:
-                rows.append(head | _fields_row(kind.field, kind.members, kind.non_members, None))
+                row = _fields_row(kind.field, kind.members, kind.non_members, None)
+                if row["fields"] or row["others_fields"] or row["given"]:
+                    rows.append(head | row)
             out = audit.members.units_out
             rows.append(head | _fields_row("all", audit.members, audit.non_members, out))
     return rows

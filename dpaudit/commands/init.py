@@ -15,6 +15,7 @@ from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
     from dpaudit.pipeline.drafting import Draft
+    from dpaudit.pipeline.survey import Survey
 
 OUT = Path("suite.yaml")
 UNITS = ("record", "patient")
@@ -45,6 +46,10 @@ class Public:
             help="Public number of units, in place of their count; batch and canaries follow from it.",
         ),
     ] = None
+    languages: Annotated[
+        str | None,
+        typer.Option("--languages", metavar="NAMES", help="Of the records, in your words: for the page."),
+    ] = None
 
 
 @options.spread
@@ -74,7 +79,7 @@ def init(
     suite_file.require_free(out)
     base = model or survey.EMBEDDED
     plans.fetch({"data.source": data}, weights=False)
-    wanted = drafting.Wanted(data, base, public.unit, public.max_length, public.population)
+    wanted = drafting.Wanted(data, base, public.unit, public.max_length, public.population, public.languages)
     with Progress().task("reading the data", survey.steps(data)) as advance:
         seen = survey.of(data, base, advance)
     made = drafting.draft(wanted, seen)
@@ -118,12 +123,17 @@ def _told(made: "Draft", out: Path) -> dict[str, str]:
     learned = ", ".join(f"{one.learned:,} of {one.tokens:,}" for one in first)
     return {
         "written": str(out),
-        "data": f"{seen.records:,} records ({seen.shape}), {named}; {seen.script}{unread}",
+        "data": f"{seen.records:,} records ({seen.shape}), {named}; {_written(seen)}{unread}",
         "tokens_a_record": _lengths(made),
-        "learned": f"only what the assistant says: {learned} tokens of {len(first)} records",
+        "learned": f"only what the assistant says: {learned} tokens of {len(first)} records "
+        "(--show-examples prints them)",
         "proposed": f"unit {made.unit}, max_length {made.max_length} ({seen.cut(made.max_length):.1%} of the "
         f"records are cut), {sizes.canaries} canaries, batch {sizes.batch}",
     }
+
+
+def _written(seen: "Survey") -> str:
+    return f"{seen.script}, {seen.languages}" if seen.languages else seen.script
 
 
 def _lengths(made: "Draft") -> str:

@@ -1,6 +1,7 @@
 """How many questions a run will ask, by counts alone: known before anything is trained."""
 
 from dpaudit.evidence import family, questions
+from dpaudit.evidence.guesses import Guesses
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.stats import epsilon
@@ -49,7 +50,17 @@ def least(plan: Plan, made_by: recipe.Recipe, claim: Claim) -> float:
     )
 
 
-def ceiling(canaries: int, delta: float, questions: int, primary: str = "calibrated") -> float:
+def power_at_most(canaries: int, made_by: recipe.Recipe, claim: Claim, level: float) -> float:
+    """The chance to refute a training without noise at `level`, had all guesses on the control been right: no
+    control shows more.
+    """
+    assert made_by.bound is not None  # `recipe.check_candidates` refuses another primary recipe
+    guesses = made_by.bound.guess.count(canaries)
+    right = Guesses(canaries, guesses, guesses, guesses, False, 1 - level)
+    return questions.Outside("", right, questions.Control("", right)).power(claim, level) or 0.0
+
+
+def ceiling(canaries: int, delta: float, questions: int, primary: str) -> float:
     """The epsilon that the primary recipe would prove were all of its guesses right, at the first Holm step
     of so many questions.
     """

@@ -125,6 +125,12 @@ def configuration(base: str) -> Any:
     return folder.configuration(place_of(base, weights=False), f"--model {base}")
 
 
+def window(base: str) -> int | None:
+    """How many tokens a base reads at most; None where its configuration does not say."""
+    most: int | None = getattr(configuration(base), "max_position_embeddings", None)
+    return most
+
+
 def load_model(
     base: str, dtype: str = "float32", quantization: str | None = None, attention: str | None = None
 ) -> Any:

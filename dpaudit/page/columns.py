@@ -10,7 +10,10 @@ RATES = {  # key of a rate -> those of its limits, and of the words for why ther
     "corrected_rate": ("corrected_lower", "corrected_upper", "corrected_absent"),
     "equal_length_rate": ("equal_length_lower", "equal_length_upper", "equal_length_absent"),
 }
-VIEWS = {"pairs": ("pairs", "pairs_beside", "pairs_cautions")}  # tables of the same rows, one below the other
+VIEWS = {  # tables of the same rows, one below the other
+    "pairs": ("pairs", "pairs_beside", "pairs_cautions"),
+    "claims_ahead": ("claims_ahead", "answers_ahead"),
+}
 
 # key of a command's findings -> column of a row -> (heading, style of `formats.show`)
 COLUMNS: dict[str, dict[str, tuple[str, str]]] = {

@@ -17,7 +17,7 @@ PLAIN = ("pairs", "yes")  # styles of this module's own: a mapping as words, a t
 CELL_MOST = 400  # characters
 FITTED = (  # tables of words, which are fitted to the terminal
     *("recipes", "faults", "notes", "pairs", "pairs_beside", "pairs_cautions", "trends", "not_compared"),
-    "mean_scores",
+    *("mean_scores", "answers_ahead"),
     *("judges_tried", "judges_tried_in", "reasons", "people", "controls"),
 )
 WIDTH = 100  # characters, where nobody tells how wide the terminal is

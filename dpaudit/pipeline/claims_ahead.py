@@ -1,11 +1,11 @@
 """What a run will be able to say of each claim, by counts alone: told before anything is spent."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpaudit.evidence import family, planned
+from dpaudit.evidence.verdict import share
 from dpaudit.findings.answers import SHOWN
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
@@ -17,7 +17,11 @@ from dpaudit.suite.plan import Plan
 
 NONE = "no power, whatever comes"
 UNSHOWN = "no power unless it is refuted: no arm without noise shows what the attack finds"
-OUTSIDE = "from outside alone, if the control proves more than that"
+OUTSIDE = "from outside alone, if the control's guesses are right"
+FEW = (
+    "no power unless it is refuted: so few guesses find a training without noise with probability {power} "
+    "at most"
+)
 CANARIES_MOST = 20_000  # that are proposed
 _AXES = "at least {least} units, for canaries along axes of the weights to test the noise"
 
@@ -46,12 +50,18 @@ class _Asked:
         """Whether guesses that are all right would refute the claim."""
         return bool(self.guesses) and planned.least(self.plan, self.made_by, claim) <= self.level
 
+    def power(self, claim: Claim) -> float:
+        """The chance to find no noise at all from outside, with the best control that there could be."""
+        canaries = self.plan.suite.candidates.canaries
+        return planned.power_at_most(canaries, self.made_by, claim, self.level)
+
 
 def rows(plan: Plan, found: Forecast) -> list[dict[str, Any]]:
     """One row a claim on an arm of the forecast. `finds_half`, `finds_third`: the chance that canaries along
     axes of the weights refute a training with so much of its noise, at the first Holm step; None without such
     canaries. `ceiling`: the epsilon that the attack proves there if all guesses are right, in nats;
-    `right_needed`: how many of its `guesses` must be right to refute the claim; None where all are too few.
+    `right_needed`: how many of its `guesses` must be right to refute the claim; None where all are too few;
+    `finds_none`: the chance that they refute a training without noise, if all on the control are right.
     `answer` and `to_change`, what would give power where there is none, in words.
     """
     made_by = recipe.load(plan.suite.primary)
@@ -78,6 +88,7 @@ def _row(asked: _Asked, arm: Arm, claim: Claim) -> dict[str, Any]:
         for share in (1 / 2, 1 / 3)
     )
     inside = max(half or 0.0, third or 0.0) >= SHOWN
+    power = asked.power(claim) if reaches else None
     control = nonprivate(arm, plan.suite.grid.arms)
     is_shown = control is not None and (control.method, control.loss) == (arm.method, arm.loss)
     return {
@@ -88,11 +99,16 @@ def _row(asked: _Asked, arm: Arm, claim: Claim) -> dict[str, Any]:
         "ceiling": _ceiling(asked, claim, reaches),
         "guesses": asked.guesses or None,
         "right_needed": _right_needed(asked, claim) if reaches else None,
-        "answer": _answer(half, third, reaches, is_shown),
+        "finds_none": power,
+        "answer": _answer(half, third, power, is_shown),
         "to_change": None
-        if inside or (reaches and is_shown)
-        else _to_change(asked, claim, reaches, is_shown),
+        if inside or (_suffices(power) and is_shown)
+        else _to_change(asked, claim, _suffices(power), is_shown),
     }
+
+
+def _suffices(power: float | None) -> bool:
+    return power is not None and power >= SHOWN
 
 
 def _ceiling(asked: _Asked, claim: Claim, reaches: bool) -> float | None:
@@ -115,15 +131,19 @@ def _right_needed(asked: _Asked, claim: Claim) -> int | None:
     )
 
 
-def _answer(half: float | None, third: float | None, reaches: bool, is_shown: bool) -> str:
+def _answer(half: float | None, third: float | None, power: float | None, is_shown: bool) -> str:
     if half is not None and half >= SHOWN:
         return "from inside: half of the noise would be found"
     if third is not None and third >= SHOWN:
         return "from inside: a third of the noise would be found, half of it less surely"
-    return (OUTSIDE if is_shown else UNSHOWN) if reaches else NONE
+    if power is None:
+        return NONE
+    if not is_shown:
+        return UNSHOWN
+    return OUTSIDE if _suffices(power) else FEW.format(power=share(power))
 
 
-def _to_change(asked: _Asked, claim: Claim, reaches: bool, is_shown: bool) -> str:
+def _to_change(asked: _Asked, claim: Claim, suffices: bool, is_shown: bool) -> str:
     """What would give the claim power, each way by itself; in words."""
     suite, ways = asked.plan.suite, list[str]()
     if claim.unit == "label":
@@ -136,38 +156,31 @@ def _to_change(asked: _Asked, claim: Claim, reaches: bool, is_shown: bool) -> st
         ways.append(_AXES.format(least=family.AXES_LEAST * family.SHARE_MOST))
     if asked.made_by.kind not in suite.attacks:
         ways.append(f"attacks: {asked.made_by.kind} in the suite")
-    elif reaches and not is_shown:
+    elif suffices and not is_shown:
         ways.append("an arm without noise of the same kind (leave out --no-baseline)")
-    elif (count := _canaries_needed(asked.made_by.name, claim, asked.level)) is not None:
-        ways.append(f"--set candidates.canaries={count}, whose guesses could prove more than the claim")
+    elif (count := _canaries_needed(asked, claim)) is not None:
+        ways.append(f"--set candidates.canaries={count}, whose guesses could find a training without noise")
     else:
-        ways.append(
-            f"a smaller claim: {CANARIES_MOST:,} canaries could not prove more than {claim.epsilon:g}"
-        )
+        ways.append(f"a smaller claim: {CANARIES_MOST:,} canaries could not test {claim.epsilon:g}")
     return "; or ".join(ways)
 
 
-@lru_cache(maxsize=64)  # arms of several seeds have one claim
-def _canaries_needed(primary: str, claim: Claim, level: float) -> int | None:
-    """The least number of canaries, in hundreds, that could refute the claim; None above CANARIES_MOST."""
-    from dpaudit.stats.epsilon import p_value_one_run
+def _canaries_needed(asked: _Asked, claim: Claim) -> int | None:
+    """The least number of canaries, in hundreds, that could find a training without noise, with the family
+    that a run of so many has; None above CANARIES_MOST.
+    """
 
-    made_by = recipe.load(primary)
-    assert made_by.bound is not None  # `recipe.check_candidates` refuses another primary recipe
-    bound = made_by.bound
-
-    def refutes(hundreds: int) -> bool:
-        canaries = 100 * hundreds
-        guesses = bound.guess.count(canaries)
-        p_value = p_value_one_run(
-            canaries=canaries, guesses=guesses, correct=guesses, epsilon=claim.epsilon, delta=claim.delta
-        )
-        return canaries >= made_by.minimum_canaries and p_value <= level
+    def suffices(hundreds: int) -> bool:
+        more = {"candidates.canaries": 100 * hundreds}
+        plan = asked.plan.with_settings(more, "candidates.canaries")
+        members = planned.members(plan, axes=asked.found.axes > 0)
+        then = replace(asked, plan=plan, members=members)
+        return then.reaches(claim) and _suffices(then.power(claim))
 
     low, high = 0, CANARIES_MOST // 100
-    if not refutes(high):
+    if not suffices(high):
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if refutes(middle) else (middle, high)
+        low, high = (low, middle) if suffices(middle) else (middle, high)
     return 100 * high

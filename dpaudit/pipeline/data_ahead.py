@@ -42,6 +42,17 @@ def _cut(learned: Learned) -> dict[str, float | None]:
     }
 
 
+def _longer(plan: Plan) -> str:
+    """What to do against cut rows."""
+    from dpaudit.models import hf
+
+    length, window = plan.suite.model.max_length, hf.window(plan.suite.model.base)
+    if window is not None and length >= window:
+        return "the model reads no longer ones: split them, or take another model (--model)"
+    most = f", up to {window}," if window else ""
+    return f"--set model.max_length=N above {length}{most} takes more time and memory"
+
+
 def warnings(plan: Plan, found: Forecast, rows: Sequence[dict[str, Any]]) -> list[str]:
     """People that the unit does not hide, rows that are cut, canaries that crowd the data."""
     told, unit = [], plan.suite.training.unit
@@ -55,8 +66,7 @@ def warnings(plan: Plan, found: Forecast, rows: Sequence[dict[str, Any]]) -> lis
         if row["cut"] is not None and row["cut"] > CUT_MOST:
             told.append(
                 f"{row['cut']:.1%} of the rows of {row['method']} are cut, {row['answers_lost']:.1%} lose a "
-                f"whole answer: --set model.max_length=N above {plan.suite.model.max_length} takes more time "
-                "and memory"
+                f"whole answer: {_longer(plan)}"
             )
         if row["canaries"] is not None and row["canaries"] > CANARIES_MANY:
             told.append(

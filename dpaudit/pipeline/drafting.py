@@ -6,17 +6,24 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import planned
-from dpaudit.evidence.family import AXES_LEAST, SHARE_MOST
+from dpaudit.evidence.family import AXES_LEAST, SHARE_MOST, first_level
+from dpaudit.evidence.release import SECRETS
+from dpaudit.findings.answers import SHOWN
 from dpaudit.pipeline.survey import EMBEDDED, Survey
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
 from dpaudit.stages.prepare.dialogues import CUT_MOST
 from dpaudit.stages.prepare.prepare import CANARIES_MANY
 
 EMBEDDED_LONGEST, LONGEST = 256, 512  # tokens that are proposed at most
 WHOLE = 0.95  # of the records at the proposed length
 FEW, MANY, MANY_FROM = 200, 500, 2000  # canaries; units from which there are many
-COPIES = 4  # of an extraction canary
-EPSILONS = (3, 1)
+AXES_FROM = AXES_LEAST * SHARE_MOST  # units, from which on a claim is tested from inside
+COPIES, FEW_SECRETS = 4, 16  # of an extraction canary; such canaries, below AXES_FROM
+EPSILONS = (3, 2)  # the larger claim: the first that so many canaries could test
+SMALLER = 1  # the other one
 DELTA = 1e-5
+PRIMARY = "calibrated"
 BY = {"patient": "patients", "record": "records"}
 
 
@@ -29,6 +36,7 @@ class Wanted:
     unit: str | None = None
     max_length: int | None = None
     population: int | None = None
+    languages: str | None = None
 
     @property
     def is_embedded(self) -> bool:
@@ -55,13 +63,14 @@ class Sizes:
     records: int
     canaries: int
     extraction: int
+    copies: int  # of an extraction canary, units of their own
     expected: int  # units trained on, canaries among them
     population: int  # as declared, else as expected
 
     @property
     def canary_share(self) -> float:
         """The share of canaries in what is expected to be trained on, from 0 to 1."""
-        return (self.canaries + self.extraction) / 2 / self.expected
+        return (self.canaries + self.extraction * self.copies) / 2 / self.expected
 
     @property
     def batch(self) -> int:
@@ -84,7 +93,6 @@ class Draft:
     max_length: int
     sizes: Sizes
     settings: tuple[Setting, ...]
-    ceiling: float  # epsilon: the most that the canaries could prove from outside
 
 
 def draft(wanted: Wanted, survey: Survey) -> Draft:
@@ -92,14 +100,13 @@ def draft(wanted: Wanted, survey: Survey) -> Draft:
     unit, why_unit = _unit(wanted, survey)
     max_length, why_length = _max_length(wanted, survey)
     sizes = _sizes(wanted, survey, unit)
-    ceiling = planned.ceiling(sizes.canaries, sizes.delta, len(EPSILONS))
     settings = (
         *_of_model(wanted, max_length, why_length),
-        *_of_data(wanted, sizes, unit),
+        *_of_data(wanted, survey, sizes, unit),
         *_of_training(wanted, sizes, unit, why_unit),
-        *_of_stages(ceiling),
+        *_of_stages(wanted, sizes, unit),
     )
-    return Draft(wanted, survey, unit, max_length, sizes, settings, ceiling)
+    return Draft(wanted, survey, unit, max_length, sizes, settings)
 
 
 def warnings(made: Draft) -> list[str]:
@@ -173,10 +180,10 @@ def _sizes(wanted: Wanted, survey: Survey, unit: str) -> Sizes:
     left = units - math.ceil(heldout * units / records)
     flipped = min(300, left // 4)
     canaries = MANY if left >= MANY_FROM else FEW
-    extraction = 16 if wanted.is_embedded else 24
+    extraction = 2 * SECRETS if units >= AXES_FROM else FEW_SECRETS
     copies = COPIES if unit == "record" else 1
     expected = left - flipped + (flipped + canaries + extraction * copies) // 2
-    return Sizes(heldout, flipped, canaries, extraction, expected, wanted.population or expected)
+    return Sizes(heldout, flipped, canaries, extraction, copies, expected, wanted.population or expected)
 
 
 def _of_model(wanted: Wanted, max_length: int, why_length: str) -> list[Setting]:
@@ -188,7 +195,16 @@ def _of_model(wanted: Wanted, max_length: int, why_length: str) -> list[Setting]
     ]
 
 
-def _of_data(wanted: Wanted, sizes: Sizes, unit: str) -> list[Setting]:
+def _languages(wanted: Wanted, survey: Survey) -> Setting:
+    if wanted.languages is not None:
+        return Setting("data.languages", wanted.languages, "as declared: for the page")
+    if survey.languages is None:
+        return Setting("data.languages", None, "of the records, in your words: for the page, such as English")
+    why = "of the records, told by their script and their commonest words: for the page"
+    return Setting("data.languages", survey.languages, why, "--languages NAMES")
+
+
+def _of_data(wanted: Wanted, survey: Survey, sizes: Sizes, unit: str) -> list[Setting]:
     counted = "" if wanted.population else "--population N"
     few = "words that lead on to each other: a small model learns them in a few epochs"
     kind = ("record_number", 6, 4) if wanted.is_embedded else ("invented", 8, 1)
@@ -196,16 +212,21 @@ def _of_data(wanted: Wanted, sizes: Sizes, unit: str) -> list[Setting]:
     of = "digits" if wanted.is_embedded else "words"
     canaries = f"half of them go in; {MANY} from {MANY_FROM:,} {BY[unit]} on, else {FEW}: fewer prove less"
     axes = "canaries along axes of the weights, which test the noise: as many as the claims need, none below "
-    axes += f"{AXES_LEAST * SHARE_MOST} {BY[unit]}"
+    axes += f"{AXES_FROM} {BY[unit]}"
     return [
         Setting("data.source", wanted.source, "the file, as seen from where the command is typed"),
-        Setting("data.languages", None, "of the records, in your words: for the page, such as English"),
+        _languages(wanted, survey),
         Setting("data.heldout", sizes.heldout, "a sixth, at most 300, to measure quality on", counted),
         Setting("candidates.family", kind[0], why),
         Setting("candidates.canaries", sizes.canaries, canaries, counted),
         Setting("candidates.canary_length", kind[1], f"{of} of its secret"),
         Setting("candidates.records", sizes.records, f"{BY[unit]} with a coin, at most a quarter", counted),
-        Setting("candidates.extraction", sizes.extraction, "half of them planted, to ask the secret back"),
+        Setting(
+            "candidates.extraction",
+            sizes.extraction,
+            f"half of them planted, to ask the secret back; a release needs {SECRETS}",
+            counted,
+        ),
         Setting("candidates.extraction_length", kind[2], f"{of} of its secret"),
         Setting("candidates.extraction_repetitions", COPIES, "copies of such a canary"),
         Setting("candidates.gradient", "auto", axes, counted),
@@ -241,14 +262,14 @@ def _of_training(wanted: Wanted, sizes: Sizes, unit: str, why_unit: str) -> list
 
 def _of_schedules(wanted: Wanted, sizes: Sizes, counted: str) -> list[Setting]:
     """How private arms step, and the one without noise."""
-    thrice = max(60, min(1000, 3 * sizes.population // 16))
     rates = (0.02, 0.004) if wanted.is_embedded else (0.001, 0.0005)
     rate = "a usual one; trying several on the same data is covered by no epsilon"
-    nonprivate = (
-        ("many, so that the small model learns", "")
-        if wanted.is_embedded
-        else ("three times through the data, 60 to 1,000", counted)
-    )
+    if wanted.is_embedded:
+        batch, steps = 8, max(800, min(2400, sizes.population // 20 * 100))
+        why_steps = "forty times through the data, 800 to 2,400: a small model needs many to learn"
+    else:
+        batch, steps = 16, max(60, min(1000, 3 * sizes.population // 16))
+        why_steps = "three times through the data, 60 to 1,000"
     return [
         Setting(
             "training.private.batch",
@@ -262,21 +283,35 @@ def _of_schedules(wanted: Wanted, sizes: Sizes, counted: str) -> list[Setting]:
             "more steps learn more, and need more noise",
         ),
         Setting("training.private.learning_rate", rates[0], rate),
-        Setting("training.nonprivate.batch", 16, "a usual one, of the arm without noise"),
-        Setting("training.nonprivate.steps", 1200 if wanted.is_embedded else thrice, *nonprivate),
+        Setting("training.nonprivate.batch", batch, "a usual one, of the arm without noise"),
+        Setting("training.nonprivate.steps", steps, why_steps, counted),
         Setting("training.nonprivate.learning_rate", rates[1], "a usual one"),
     ]
 
 
-def _of_stages(ceiling: float) -> list[Setting]:
-    epsilons = f"one adapter each; so many canaries refute no claim above {ceiling:.1f} from outside"
+def _epsilon(sizes: Sizes, unit: str) -> int:
+    """The larger claim."""
+    primary, level = recipe.load(PRIMARY), first_level(2)
+
+    def is_shown(epsilon: int) -> bool:
+        claim = Claim(epsilon, sizes.delta, "patient" if unit == "patient" else "record", "add_or_remove")
+        return planned.power_at_most(sizes.canaries, primary, claim, level) >= SHOWN
+
+    return next(filter(is_shown, EPSILONS), EPSILONS[-1])
+
+
+def _of_stages(wanted: Wanted, sizes: Sizes, unit: str) -> list[Setting]:
+    epsilon, counted = _epsilon(sizes, unit), "" if wanted.population else "--population N"
+    epsilons = "one adapter each"
+    if epsilon < EPSILONS[0]:
+        epsilons += f"; guesses on so few canaries could not test a claim of {EPSILONS[0]} from outside"
     return [
-        Setting("grid.epsilons", list(EPSILONS), epsilons),
+        Setting("grid.epsilons", [epsilon, SMALLER], epsilons, counted),
         Setting(
             "grid.baseline", True, "the arm without noise shows what an attack can find; never release it"
         ),
         Setting("attacks", ["mia", "extract"], "who was in, and which secrets come out"),
-        Setting("primary", "calibrated", "the recipe that verdicts come from, named before training"),
+        Setting("primary", PRIMARY, "the recipe that verdicts come from, named before training"),
         Setting(
             "evaluation.tasks", [], "benchmarks: dpaudit eval --task NAME=FILE adds one to the finished run"
         ),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EMBEDDED = "builtin:tiny"
 SAMPLE = 2000  # records whose tokens are counted; of a longer file a random sample
 UNLIMITED = 1 << 30  # tokens
+OFTEN = 0.05  # of the records, from which on a language is named
 PEOPLE = ("patient", "subject", "person", "mrn", "患者", "病人")  # in names of columns
 
 
@@ -45,6 +46,7 @@ class Survey:
     shape: str
     unread: tuple[str, ...]  # columns
     script: str
+    languages: str | None  # None where a twentieth of the records or more do not show theirs
     records: int
     patients: int  # that are named
     named: int  # records that name one
@@ -84,6 +86,8 @@ def of(source: str, base: str, advance: Callable[[int], None] = lambda n: None) 
     counts. `advance` is called for each of `steps`. Raises UsageError as training does for data or a base
     that cannot be read.
     """
+    from dpaudit.models import hf
+
     counted_by = base if _is_here(base) else EMBEDDED
     reader, sample = Reader(), _Sample(advance)
     with exclusive.scratch() as folder:
@@ -97,12 +101,13 @@ def of(source: str, base: str, advance: Callable[[int], None] = lambda n: None) 
         reader.first.name,
         tuple(sorted(reader.unread)),
         _scripts(record for _, record in sample.kept),
+        _languages(record for _, record in sample.kept),
         sample.seen,
         patients,
         named,
         (columns or ["patient_id"])[0] if named else None,
         counted_by,
-        _window(base) if counted_by == base else None,
+        hf.window(base) if counted_by == base else None,
         tuple(_counted(_measured(source, sample.kept, counted_by), advance)),
     )
 
@@ -128,6 +133,14 @@ def _scripts(records: Iterable[Record]) -> str:
         return f"{next(iter(counts))} script"
     shares = (f"{name} {count / counts.total():.0%}" for name, count in counts.most_common())
     return f"scripts: {', '.join(shares)}"
+
+
+def _languages(records: Iterable[Record]) -> str | None:
+    """The languages of a twentieth of the records or more, the commonest first."""
+    counts = Counter(scripts.language_of(record.whole_text) for record in records)
+    often = [name for name, count in counts.most_common() if count >= OFTEN * counts.total()]
+    named = [name for name in often if name is not None]
+    return ", ".join(named) if named and named == often else None
 
 
 class _Sample:
@@ -161,13 +174,6 @@ def _is_here(base: str) -> bool:
     from dpaudit.models import hub, random_weights
 
     return random_weights.is_random(base) or not hub.is_id(base) or hub.fetched(base) is not None
-
-
-def _window(base: str) -> int | None:
-    from dpaudit.models import hf
-
-    window: int | None = getattr(hf.configuration(base), "max_position_embeddings", None)
-    return window
 
 
 def _measured(source: str, rows: list[tuple[int, Record]], base: str) -> Iterator[Measured]:

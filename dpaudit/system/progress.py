@@ -14,7 +14,8 @@ from rich.progress import Progress as Bars
 
 from dpaudit import terminal
 
-LINE_EVERY = 10.0  # seconds between two plain lines of one task
+LINE_EVERY = 10.0  # seconds between two plain lines of one task, at first
+RARER, LINE_AT_LEAST = 0.1, 300.0  # of what has passed, and seconds: long work leaves a log that can be read
 PIECES_LEAST = 2  # after the first, before the rest is estimated
 
 
@@ -112,7 +113,7 @@ class Progress:
             done += n
             now = time.monotonic()
             first = first or (now, done)
-            if now - last_line >= LINE_EVERY:
+            if now - last_line >= max(LINE_EVERY, min(RARER * (now - started), LINE_AT_LEAST)):
                 last_line = now
                 left = "" if total is None else _left(now - first[0], done - first[1], total - done)
                 self.say(f"{description}: {done}{of_total} ({now - started:.0f} s{left})")

@@ -9,6 +9,7 @@ from typed import Call
 
 from dpaudit import content
 from dpaudit.commands import attack, extracted, outcomes
+from dpaudit.findings.extraction import PersonalFields
 from dpaudit.findings.quality import MeasureChange
 from dpaudit.page import tables
 from dpaudit.page.formats import show
@@ -48,6 +49,21 @@ def test_an_attack_shows_the_arms_and_recipes_that_were_asked_for(tmp_path: Path
     assert [(row["arm"], row["recipe"]) for row in one] == [("sft-eps4", "loss")]
     (secrets,) = outcomes.narrowed(extracted.extraction_rows(run_dir, plan), ["sft-inf"], ["extraction"])
     assert secrets["arm"] == "sft-inf"
+
+
+def test_a_kind_of_field_that_nobody_has_gets_no_row_and_the_sum_keeps_its_own(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    every = [row for row in extracted.pii_rows(run_dir, plan) if row["arm"] == "sft-inf"]
+    assert [row["field"] for row in every] == ["phone", "email", "all"]
+    file = run_dir.file("audit/sft-inf/pii.json")
+    found = PersonalFields.read(run_dir, "audit/sft-inf/pii.json")
+    nobody = replace(found.by_kind[0].members, fields=0, completed=0, given=0)
+    empty = replace(found.by_kind[0], members=nobody, non_members=nobody)
+    file.unlink()
+    none = replace(found, by_kind=(empty, found.by_kind[1]))
+    none.write(run_dir, "audit/sft-inf/pii.json", ["plan.json"])
+    few = [row for row in extracted.pii_rows(run_dir, plan) if row["arm"] == "sft-inf"]
+    assert few == every[1:]
 
 
 def test_an_auc_that_tells_nothing_says_so_in_rows_and_tables(tmp_path: Path) -> None:

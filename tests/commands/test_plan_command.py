@@ -1,6 +1,7 @@
 """`dpaudit plan`: what a suite will do, take and be able to prove, and all of its mistakes at once."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,27 @@ def test_a_plan_is_printed_in_tables_with_its_warnings_last(call: Call) -> None:
         "are canaries, more than a fifth",
     ):
         assert sum(part in line for line in warnings) == 1, part
+
+
+@pytest.mark.parametrize(("length", "wanted"), [(60, "above 60, up to 256,"), (256, "no longer ones")])
+def test_cut_rows_are_told_a_length_that_the_model_reads(length: int, wanted: str, call: Call) -> None:
+    rows = [{"question": f"What is {number}?", "answer": "It hurts. " * 90} for number in range(200)]
+    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = found(call, "plan", "mini.yaml", "--unit", "record", "--data", "own.jsonl", "--set",
+        f"model.max_length={length}")  # fmt: skip
+    (warning,) = [line for line in told["warnings"] if "rows of sft are cut" in line]
+    assert wanted in warning
+
+
+def test_a_draft_tells_the_share_of_canaries_that_its_plan_tells(call: Call) -> None:
+    Path("own.jsonl").write_text("".join(dialogue(number) for number in range(60)))
+    drafted = json.loads(call("init", "own.jsonl", "--json").out)["warnings"]
+    planned = found(call, "plan", "suite.yaml")["warnings"]
+    shares = [
+        [re.search(r"\d+ ?%", line)[0] for line in lines if "canaries" in line and "a fifth" in line]  # type: ignore[index]
+        for lines in (drafted, planned)
+    ]
+    assert shares[0] == shares[1] and len(shares[0]) == 1
 
 
 @pytest.mark.parametrize("command", ["plan", "train"])

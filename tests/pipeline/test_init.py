@@ -11,9 +11,14 @@ from typed import Call, Outcome, dialogue, last, one_line
 
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
+from dpaudit.evidence import planned
+from dpaudit.evidence.family import first_level
+from dpaudit.evidence.release import SECRETS
 from dpaudit.pipeline import drafting, suite_file, survey
 from dpaudit.pipeline.drafting import Wanted
 from dpaudit.pipeline.survey import Measured, Survey
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
 from dpaudit.suite import loading
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
@@ -43,7 +48,8 @@ def seen(lengths: Sequence[int], begins: int = 10, **more: Any) -> Survey:
     """What a survey of records of so many tokens finds."""
     measured = tuple(Measured(tokens, 5, begins, Record("r", ())) for tokens in lengths)
     counts = {"records": len(lengths), "patients": 0, "named": 0, "patient_column": None, **more}
-    return Survey("text", counts.pop("unread", ()), "Latin script", **counts, counted_by="builtin:tiny",
+    script, languages = "Latin script", counts.pop("languages", None)
+    return Survey("text", counts.pop("unread", ()), script, languages, **counts, counted_by="builtin:tiny",
         window=512, measured=measured)  # fmt: skip
 
 
@@ -72,7 +78,7 @@ def test_more_than_a_twentieth_cut_is_warned_of(cut: int, warned: bool) -> None:
     assert bool(found) == warned and (not warned or f"{cut}.0%" in found[0])
 
 
-@pytest.mark.parametrize(("records", "warned"), [(300, True), (800, False), (3000, False)])
+@pytest.mark.parametrize(("records", "warned"), [(300, True), (1000, False), (3000, False)])
 def test_canaries_above_a_fifth_are_warned_of(records: int, warned: bool) -> None:
     made = drafting.draft(Wanted("d.jsonl"), seen([50] * records))
     assert any("canaries are" in line for line in drafting.warnings(made)) == warned
@@ -106,11 +112,14 @@ def test_what_was_computed_from_the_data_is_marked_and_may_be_declared() -> None
         return {one.key for one in drafting.draft(wanted, records).settings if one.instead}
 
     assert {"model.max_length", "training.population", "training.private.batch", "candidates.gradient",
-        "candidates.canaries", "candidates.records", "data.heldout"} == marked(Wanted("d"))  # fmt: skip
+        "candidates.canaries", "candidates.records", "data.heldout", "training.nonprivate.steps",
+        "candidates.extraction", "grid.epsilons"} == marked(Wanted("d"))  # fmt: skip
     assert marked(Wanted("d", population=200)) == {"model.max_length"}
     assert marked(Wanted("d", max_length=64, population=200)) == set()
-    other = marked(Wanted("d", base="some/model"))
-    assert "training.nonprivate.steps" in other
+    records = seen([50] * 100, languages="English")
+    assert "data.languages" in marked(Wanted("d"))
+    assert marked(Wanted("d", max_length=64, population=200, languages="English")) == set()
+    assert "training.nonprivate.steps" in marked(Wanted("d", base="some/model"))
 
 
 def test_no_number_follows_the_data_once_it_is_declared() -> None:
@@ -118,6 +127,31 @@ def test_no_number_follows_the_data_once_it_is_declared() -> None:
     wanted = Wanted("d.jsonl", unit="record", max_length=64, population=1000)
     texts = {suite_file.text_of(drafting.draft(wanted, seen([n] * n)), ["dpaudit"]) for n in (50, 400)}
     assert len(texts) == 1 and suite_file.PRIVATE not in texts.pop()
+
+
+@pytest.mark.parametrize(("records", "proposed"), [(60, 2), (1900, 2), (3000, 3)])
+def test_the_larger_claim_is_one_that_the_canaries_can_test(records: int, proposed: int) -> None:
+    made = drafting.draft(Wanted("d.jsonl"), seen([50] * records))
+    settings = {one.key: one for one in made.settings}
+    assert settings["grid.epsilons"].value == [proposed, 1]
+    for epsilon in (3, 2):
+        claim, level = Claim(epsilon, made.sizes.delta, "record", "add_or_remove"), first_level(2)
+        power = planned.power_at_most(made.sizes.canaries, recipe.load("calibrated"), claim, level)
+        assert (power >= 0.8) == (epsilon <= proposed)
+    assert ("could not test a claim of 3" in settings["grid.epsilons"].why) == (proposed < 3)
+
+
+def test_where_a_release_can_be_established_enough_secrets_are_asked_back() -> None:
+    for records, enough in ((60, False), (499, False), (700, True)):
+        made = drafting.draft(Wanted("d.jsonl"), seen([50] * records))
+        assert (made.sizes.extraction // 2 >= SECRETS) == enough
+
+
+@pytest.mark.parametrize(("records", "steps"), [(10, 800), (60, 800), (250, 1500), (3000, 2400)])
+def test_few_records_are_learned_in_few_steps(records: int, steps: int) -> None:
+    made = drafting.draft(Wanted("d.jsonl"), seen([50] * records))
+    settings = {one.key: one.value for one in made.settings}
+    assert (settings["training.nonprivate.batch"], settings["training.nonprivate.steps"]) == (8, steps)
 
 
 def test_sizes_fit_each_other_at_any_count(tmp_path: Path) -> None:
@@ -158,9 +192,10 @@ def test_a_draft_is_told_and_loads(call: Call, toy_model_dir: Path) -> None:
     )
     lines = done.out.splitlines()
     assert lines[1] == (
-        "data: 60 records (conversations or messages), 30 patients named by patient_id; Latin script; not "
-        "read: hospital"
+        "data: 60 records (conversations or messages), 30 patients named by patient_id; Latin script, "
+        "English; not read: hospital"
     )
+    assert lines[3].endswith("of 3 records (--show-examples prints them)")
     assert lines[-2:] == ["next: dpaudit plan suite.yaml", "next: dpaudit run suite.yaml"]
     suite = loading.load("suite.yaml")
     assert (suite.training.unit, suite.model.base, suite.name) == ("patient", str(toy_model_dir), "own")
@@ -323,6 +358,7 @@ def test_data_of_others(name: str, tmp_path: Path, toy_model_dir: Path) -> None:
     made = drafting.draft(Wanted(str(source)), found)
     suite_file.write(made, tmp_path / "s.yaml", ["dpaudit run s.yaml"])
     suite = loading.load(str(tmp_path / "s.yaml"))
+    assert suite.data.languages == ("Chinese" if "_zh_" in name else "English")
     assert found.records == len(lines) and suite.data.source == str(source)
     assert suite.training.unit == ("patient" if "aci" in name else "record")
     assert ("Han" in found.script) == ("_zh_" in name)

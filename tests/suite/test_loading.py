@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import Mistakes, UsageError
 from dpaudit.suite import loading
 
 
@@ -41,3 +41,14 @@ def test_parse_override(text: str, pair: tuple[str, Any]) -> None:
 def test_an_override_is_key_and_yaml(text: str) -> None:
     with pytest.raises(UsageError, match="--set"):
         loading.parse_override(text)
+
+
+def test_values_are_looked_at_beside_a_key_that_is_wrong() -> None:
+    """One go tells them all: a mistyped key, a missing one, and values that do not fit beside both."""
+    changed = {"training.clipp": 1, "training.clip": -1, "candidates.familly": "x", "candidates.canaries": -5}
+    with pytest.raises(Mistakes) as told:
+        loading.load("small", {**changed, "training.nonprivate": {"batch": 16, "steps": 20}})
+    lines = [str(error) for error in told.value.errors]
+    for key in (*changed, "training.nonprivate.learning_rate"):
+        assert sum(f": {key}: " in line for line in lines) == 1, key
+    assert len(lines) == len(changed) + 1

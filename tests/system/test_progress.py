@@ -1,6 +1,7 @@
 """Progress: plain lines where there is no terminal, bars where there is one, nothing when quiet."""
 
 from io import StringIO
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
@@ -20,6 +21,7 @@ def work(progress: Progress) -> None:
 
 def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(module, "RARER", 0.0)
     stream = StringIO()
     work(Progress(console=Console(file=stream, width=80)))
     lines = [line.split(" (")[0] for line in stream.getvalue().splitlines()]
@@ -42,6 +44,20 @@ def test_lines_are_at_least_seconds_apart() -> None:
         for _ in range(1000):
             advance()
     assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_lines_grow_rarer_and_never_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three hours of a second a piece: each line says what is left, and five minutes have one at least."""
+    clock = iter(range(100_000))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    stream = StringIO()
+    with Progress(console=Console(file=stream, width=80)).task("t", total=10_800) as advance:
+        for _ in range(10_800):
+            advance()
+    times = [int(line.split("(")[1].split(" s")[0]) for line in stream.getvalue().splitlines()[1:-1]]
+    assert times[:5] == [10, 20, 30, 40, 50] and len(times) < 70
+    assert max(after - before for before, after in pairwise(times)) <= 300
+    assert stream.getvalue().count("left)") >= len(times) - 1
 
 
 def test_bars_on_a_terminal() -> None:

@@ -40,12 +40,15 @@ class Shares:
     unit: str
     # (method, measure, whether of canaries) -> expected total
     totals: dict[tuple[Method, str, bool], float] = field(default_factory=dict)
+    canary_units: float = 0.0  # expected, of any method
 
     def passing(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows as they are, each counted when it is asked for."""
         for row in rows:
             for method in METHODS.values():
                 self._add(row, method)
+            if row["kind"] == "canary":
+                self.canary_units += expected_weight(row) * units_in(len(row["records"]), self.unit)
             yield row
 
     def by_method(self) -> dict[str, dict[str, float]]:

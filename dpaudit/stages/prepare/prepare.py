@@ -57,7 +57,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         run_dir.write_lines("corpus/heldout_pairs.jsonl", corpus.heldout_pairs)
         choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
         run_dir.write_lines("corpus/choices.jsonl", choices)
-        made = manifest(run_dir, plan, corpus, len(coins), inside) | {"canary_share": shares.by_method()}
+        made = manifest(run_dir, plan, corpus, len(coins), inside, shares)
         made["commitment"] = _commit(run_dir)
         run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
         _note_release(run_dir)
@@ -117,7 +117,9 @@ def _counts(run_dir: RunDir, plan: Plan) -> dict[str, int]:
     return {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
 
 
-def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int, inside: Axes) -> dict[str, Any]:
+def manifest(
+    run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int, inside: Axes, shares: Shares
+) -> dict[str, Any]:
     """Keyed digests and counts, public enough to be an input of every later stage; `coins` is the
     number of coins.
 
@@ -147,7 +149,8 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int, insid
         "scripts": dict(corpus.scripts.most_common()),
         "axes_short": inside.short,
         siblings.SAME_DATA: same_data.names(run_dir, plan),
-        "units": certain + (flipped + wanted.canaries + wanted.extraction) // 2,
+        "units": certain + int(flipped / 2 + shares.canary_units),
+        "canary_share": shares.by_method(),
     }
 
 

@@ -20,6 +20,7 @@ from dpaudit.stages.prepare import prepare
 from dpaudit.stages.prepare.candidates import load_candidates, load_membership, load_training
 from dpaudit.stages.prepare.corpus import load_corpus
 from dpaudit.stages.prepare.draw import draw
+from dpaudit.stages.prepare.lessons import expected_units
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import loading
@@ -144,6 +145,21 @@ def test_coins_come_from_the_system_unless_a_seed_is_insecure() -> None:
 def test_the_population_does_not_tell_the_coins(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
     units = {prepared(insecure_seed=s)[0].read_json("corpus/manifest.json")["units"] for s in range(3)}
     assert len(units) == 1
+
+
+@pytest.mark.parametrize(("unit", "copies"), [("record", 4), ("patient", 1)])
+def test_each_copy_of_a_secret_is_a_record_of_its_own(
+    unit: str, copies: int, prepared: Callable[..., tuple[RunDir, Plan]]
+) -> None:
+    """The page's number of units is that from which the ledger's rate is made."""
+    copied = {"candidates.canary_repetitions": 1, "candidates.extraction_repetitions": 4}
+    fine_tuned = {"data.preference": None, "grid.chain": False, "grid.dpo": [], "attacks": ["mia"]}
+    run_dir, plan = prepared(**copied, **fine_tuned, **{"training.unit": unit})
+    told, secrets = run_dir.read_json("corpus/manifest.json"), plan.suite.candidates.extraction
+    counts = told["counts"]
+    expected = counts["certain"] + (counts["record"] + counts["mia"] + secrets * copies) / 2
+    assert secrets and told["units"] == int(expected)
+    assert told["units"] == expected_units(run_dir, "sft", unit)
 
 
 def test_a_second_call_changes_nothing(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
