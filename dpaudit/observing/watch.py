@@ -11,6 +11,7 @@ Canaries are extra rows of the data, in by fair coins, drawn by the trainer's ow
 alone are replaced, before the trainer's own clip. What the trainer's program keeps finds slips, and no liar.
 """
 
+import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -130,7 +131,7 @@ class Watch:
             LOG.warning(NARROW, len(self._key.coins), self._axes.shown)
         self._noise = NoiseMeter(self._weights, np.random.default_rng())
         trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-        self._start = {n: (p, p.detach().clone()) for n, p in trainable}
+        self._start = {n: (p, _digest(p)) for n, p in trainable}
         # an accountant has a length, which is 0 before the first step
         self._accountant = optimizers.accountant_of(theirs) if accountant is None else accountant
         if optimizers.accounted(self._accountant) or theirs.original_optimizer.state:
@@ -338,7 +339,7 @@ class Watch:
         observed, drawn, canaries, sigma, clip, scale, fresh, compared = map(
             np.array, zip(*self._steps, strict=True)
         )
-        moved = {n: not torch.equal(p.detach().to(s.device), s) for n, (p, s) in self._start.items()}
+        moved = {n: _digest(p) != before for n, (p, before) in self._start.items()}
         others = tuple(n for n, did in moved.items() if did and n not in self._names)  # not this optimizer's
         about = About(
             commitment=self.commitment,
@@ -380,3 +381,9 @@ def _parts(weight: Any) -> list[Tensor]:
     """The gradients of single rows, a tensor a backward pass; none where there were none."""
     gradients = weight.grad_sample
     return [] if gradients is None else gradients if isinstance(gradients, list) else [gradients]
+
+
+def _digest(weight: Tensor) -> bytes:
+    """Tells whether a weight moved, without a copy of it; 0.0 and -0.0 are one value."""
+    values = (weight.detach() + 0.0).cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(values.numpy().tobytes()).digest()
